@@ -1,0 +1,163 @@
+/**
+ * All that tsrke does to the world, in its own words. Adapters live in hosts/, kube/, etcd/ and state/;
+ * the encryption engine knows only these types. Every call takes an AbortSignal: aborting ends the wait
+ * and rejects with the signal's reason; an effect that had begun may still happen, so callers look again.
+ */
+import type { Duplex } from 'node:stream';
+
+/** The user's name of a node: `hostname_override`, else `address`. Unique within a cluster. */
+export type NodeName = string;
+
+/** A file on a node. `sha256` is the lower-case hex digest of exactly the bytes on disk. */
+export interface NodeFile {
+  readonly text: string;
+  readonly sha256: string;
+  /** Permission bits, e.g. 0o600. */
+  readonly mode: number;
+  readonly uid: number;
+}
+
+/** Files of a node, without root, shell or environment: through the kube-apiserver container's mounts. */
+export interface NodeFiles {
+  /** Resolves to undefined when there is no such file. `path` is as kube-apiserver sees it. */
+  read(node: NodeName, path: string, signal: AbortSignal): Promise<NodeFile | undefined>;
+  /**
+   * Replaces the file atomically (owner root, mode 0600) and reads it back, or leaves the old one untouched.
+   * `seen` is the sha256 of the file that was looked at before (undefined: there was none); another file there
+   * now is FILE_CHANGED, and nothing is written.
+   */
+  replace(
+    node: NodeName,
+    path: string,
+    text: string,
+    seen: string | undefined,
+    signal: AbortSignal,
+  ): Promise<NodeFile>;
+  /** Removes the file; no file is fine. `seen` as in `replace`. */
+  remove(node: NodeName, path: string, seen: string | undefined, signal: AbortSignal): Promise<void>;
+}
+
+/** A node's kube-apiserver container as Docker shows it. */
+export interface ApiserverContainer {
+  readonly running: boolean;
+  /** Docker's own StartedAt string (RFC 3339, nanoseconds, the node's clock): compared, never parsed. */
+  readonly startedAt: string;
+  /** kube-apiserver's arguments in their order, e.g. `--secure-port=6443` (the component's name left out). */
+  readonly args: readonly string[];
+  readonly image: string;
+  /** The host's own name, as kube-apiserver's identity Lease carries it. */
+  readonly hostname: string;
+  /** True when a recreation was cut off: two containers, or one under another name, or one without a restart policy. */
+  readonly interrupted: boolean;
+}
+
+/** A node's Docker engine. */
+export interface ContainerRuntime {
+  /** Docker's version, e.g. `20.10.24`. Throws NODE_UNREACHABLE or DOCKER. */
+  version(node: NodeName, signal: AbortSignal): Promise<string>;
+  /** Resolves to undefined when no kube-apiserver was ever deployed here. */
+  apiserver(node: NodeName, signal: AbortSignal): Promise<ApiserverContainer | undefined>;
+  /** Stops and starts the container (or starts a stopped one); resolves once it runs, not once it is ready. */
+  restartApiserver(node: NodeName, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the container anew with other arguments, everything else as inspected, and starts it. The old one is
+   * kept aside, stopped and without restart policy, until `settleApiserver`.
+   */
+  recreateApiserver(node: NodeName, args: readonly string[], signal: AbortSignal): Promise<void>;
+  /** Ends a recreation: `keep` the new container and remove the old one, or put the old one `back` and start it. */
+  settleApiserver(node: NodeName, which: 'keep' | 'back', signal: AbortSignal): Promise<void>;
+  /** Finishes a recreation that was cut off, whichever container is left; the apiserver runs afterwards. */
+  finishRecreation(node: NodeName, signal: AbortSignal): Promise<void>;
+  /** The container's last log lines, oldest first. */
+  logs(node: NodeName, lines: number, signal: AbortSignal): Promise<string[]>;
+  /** Whether a container of this name exists, and its labels (for the lock). */
+  containerLabels(
+    node: NodeName,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, string>> | undefined>;
+}
+
+export interface KubeRequest {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** Path and query, e.g. `/api/v1/secrets?limit=500`. */
+  readonly path: string;
+  readonly accept?: string;
+  /** Sent as JSON; `contentType` defaults to application/json. */
+  readonly body?: unknown;
+  readonly contentType?: string;
+  /** Milliseconds until the request is given up; default 30 000. */
+  readonly timeout?: number;
+}
+
+export interface KubeResponse {
+  readonly status: number;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
+/** The kube API of each controlplane node by itself, as system:masters (kube-admin). */
+export interface KubeApi {
+  /** Any HTTP status resolves; not reaching the server rejects with TsrkeError KUBE (cause kept). No retries. */
+  request(node: NodeName, request: KubeRequest, signal: AbortSignal): Promise<KubeResponse>;
+}
+
+export interface EtcdKeyValue {
+  readonly key: Buffer;
+  readonly value: Buffer;
+  readonly modRevision: bigint;
+}
+
+export interface EtcdRange {
+  readonly kvs: readonly EtcdKeyValue[];
+  readonly more: boolean;
+  /** Revision and id of the cluster, from the answer's header. */
+  readonly revision: bigint;
+  readonly clusterId: string;
+}
+
+/** The cluster's etcd, at the endpoints of kube-apiserver's own arguments, with its client certificate. */
+export interface Etcd {
+  /** [from, end) ; `revision` 0n reads linearizably at the newest one. Throws ETCD. */
+  range(
+    request: {
+      readonly from: Buffer;
+      readonly end: Buffer;
+      readonly limit: number;
+      readonly revision: bigint;
+    },
+    signal: AbortSignal,
+  ): Promise<EtcdRange>;
+  /** Forgets all revisions before this one; already compacted is fine. */
+  compact(revision: bigint, signal: AbortSignal): Promise<void>;
+  /** Database size and quota in bytes (quota undefined where etcd does not say), largest member. */
+  size(signal: AbortSignal): Promise<{ readonly used: number; readonly quota: number | undefined }>;
+  close(): void;
+}
+
+/** Opens a byte stream to a port as seen from a node (through its SSH connection). */
+export type Dial = (node: NodeName, host: string, port: number) => Promise<Duplex>;
+
+export interface Clock {
+  now(): Date;
+  /** Rejects with the signal's reason when aborted. */
+  sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
+}
+
+/** The only way to the user. Texts are safe: no key material ever reaches a Report. */
+export interface Report {
+  /** A line the user should see in any case. */
+  note(level: 'info' | 'warning', text: string, node?: NodeName): void;
+  /** Shown with --debug only: one SSH, Docker, kube or etcd call with its duration. */
+  debug(text: string, node?: NodeName): void;
+  /** Runs `work` as a titled task; nested calls show as sub-tasks. */
+  task<T>(title: string, work: (task: TaskReport) => Promise<T>): Promise<T>;
+}
+
+export interface TaskReport {
+  /** What is happening now; replaces the line before on a terminal, is thinned out elsewhere. */
+  progress(text: string): void;
+  /** The task's title once it is done, when the result is worth a word. */
+  done(text: string): void;
+}
