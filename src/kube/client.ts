@@ -117,7 +117,10 @@ function originHost(node: ApiserverAddress): string {
 }
 
 async function send(pool: Pool, ask: KubeRequest, signal: AbortSignal): Promise<KubeResponse> {
-  const headers: Record<string, string> = { accept: ask.accept ?? 'application/json' };
+  const headers: Record<string, string> = {
+    accept: ask.accept ?? 'application/json',
+    'user-agent': 'tsrke',
+  };
   // Metrics are megabytes of repetitive text; other answers would cost the server more than they save.
   if (ask.path.startsWith('/metrics')) headers['accept-encoding'] = 'gzip';
   if (ask.body !== undefined) headers['content-type'] = ask.contentType ?? 'application/json';
