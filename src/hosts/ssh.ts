@@ -1,0 +1,82 @@
+/** The nodes of a cluster as reached over SSH: files, Docker, and streams to their ports. */
+import { TsrkeError } from '../errors.ts';
+import type { ContainerRuntime, Dial, NodeFiles, NodeName, Report } from '../ports.ts';
+import { abortable, DockerClients } from './docker-client.ts';
+import { dockerRuntime } from './docker.ts';
+import type { Markers } from './docker.ts';
+import { dockerFiles } from './files.ts';
+import type { HostKeys } from './host-keys.ts';
+import type { SshTarget } from './ssh-auth.ts';
+import { SshConnection } from './ssh-connection.ts';
+
+export interface SshNode extends SshTarget {
+  /** Docker's Unix socket on the host, e.g. `/var/run/docker.sock`. */
+  readonly dockerSocket: string;
+}
+
+export interface HostsOptions {
+  readonly nodes: readonly SshNode[];
+  /** A host through which all nodes are reached. */
+  readonly bastion?: SshTarget | undefined;
+  readonly hostKeys: HostKeys;
+  readonly report: Report;
+  /** Milliseconds until an SSH connection must stand; default 50 000 (RKE's). */
+  readonly dialTimeout?: number;
+  /** Seconds that kube-apiserver gets to finish requests in flight when it is stopped; default 2. */
+  readonly stopTimeout?: number;
+  /** Milliseconds until a Docker call without an answer is given up; default 120 000. */
+  readonly dockerTimeout?: number;
+}
+
+export interface Hosts {
+  readonly files: NodeFiles;
+  readonly runtime: ContainerRuntime & Markers;
+  readonly dial: Dial;
+  /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
+  connect(node: NodeName, signal: AbortSignal): Promise<void>;
+  /** Ends all connections; nothing can be reached any more. */
+  close(): void;
+}
+
+/** Nothing is reached before it is needed. Nodes not in `options.nodes` are NODE_UNREACHABLE. */
+export function connectHosts(options: HostsOptions): Hosts {
+  const context = {
+    hostKeys: options.hostKeys,
+    report: options.report,
+    dialTimeout: options.dialTimeout ?? 50_000,
+  };
+  const bastion = options.bastion === undefined ? undefined : new SshConnection(options.bastion, context);
+  const hosts = new Map(
+    options.nodes.map((node) => [
+      node.name,
+      { connection: new SshConnection(node, context, bastion), dockerSocket: node.dockerSocket },
+    ]),
+  );
+  const clients = new DockerClients(options.report, options.dockerTimeout ?? 120_000);
+
+  const host = (node: NodeName) => {
+    const found = hosts.get(node);
+    if (found !== undefined) return found;
+    throw new TsrkeError('NODE_UNREACHABLE', 'this node is not in cluster.yml, so there is no way to it', {
+      node,
+      next: 'add it to `nodes:`, or remove what is left of it from the cluster',
+    });
+  };
+
+  const docker = async (node: NodeName, signal: AbortSignal) => {
+    signal.throwIfAborted();
+    const { connection, dockerSocket } = host(node);
+    return clients.for({ name: node, dial: () => connection.openSocket(dockerSocket) }, signal);
+  };
+
+  return {
+    files: dockerFiles({ docker }),
+    runtime: dockerRuntime({ docker, report: options.report, stopTimeout: options.stopTimeout ?? 2 }),
+    dial: async (node, address, port) => host(node).connection.openPort(address, port),
+    connect: async (node, signal) => abortable(host(node).connection.connect(), signal),
+    close() {
+      for (const { connection } of hosts.values()) connection.close();
+      bastion?.close();
+    },
+  };
+}
