@@ -1,0 +1,177 @@
+/** One etcd member as kube-apiserver's --etcd-servers names it: a gRPC client, made at its first use. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream';
+import { checkServerIdentity } from 'node:tls';
+import { Client, credentials, type ChannelCredentials, type MethodDefinition } from '@grpc/grpc-js';
+import { openTcp } from '../kube/connect.ts';
+import type { Dial, NodeName } from '../ports.ts';
+
+export interface EndpointOptions {
+  /** PEM texts; not needed for endpoints without TLS. */
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  readonly dial: Dial;
+  /** Through whose SSH connection it is reached where the network does not let us. */
+  readonly node: NodeName;
+  readonly direct: boolean;
+  /** Milliseconds. */
+  readonly directTimeout: number;
+}
+
+/** Values can be 1.5 MiB each; a page that is larger than this is asked for again, halved. */
+const largestMessage = 32 * 1024 * 1024;
+/** What may be under way unread. HTTP/2's own 64 KiB make pages of megabytes crawl over a distance. */
+const window = 8 * 1024 * 1024;
+
+export class Endpoint {
+  readonly url: URL;
+  readonly #options: EndpointOptions;
+  #client: Promise<Client> | undefined;
+  #forward: Forward | undefined;
+
+  /** `url` as in --etcd-servers: `https://198.51.100.11:2379`; http for an etcd without TLS. */
+  constructor(url: string, options: EndpointOptions) {
+    this.url = new URL(url);
+    this.#options = options;
+  }
+
+  /** Rejects with grpc-js's ServiceError (`code`, `details`), or with the error of reaching it at all. */
+  async call<Request, Response>(
+    method: MethodDefinition<Request, Response>,
+    request: Request,
+    deadline: number,
+    signal: AbortSignal,
+  ): Promise<Response> {
+    signal.throwIfAborted();
+    this.#client ??= this.#connect();
+    let client: Client;
+    try {
+      client = await this.#client;
+    } catch (error) {
+      this.#client = undefined;
+      throw error;
+    }
+    return await new Promise((resolve, reject) => {
+      const call = client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        { deadline: Date.now() + deadline },
+        (error, response) => {
+          signal.removeEventListener('abort', cancel);
+          if (signal.aborted) reject(signal.reason as Error);
+          else if (error !== null) reject(error);
+          else if (response === undefined) reject(new Error('etcd answered nothing'));
+          else resolve(response);
+        },
+      );
+      const cancel = () => {
+        call.cancel();
+      };
+      signal.addEventListener('abort', cancel, { once: true });
+    });
+  }
+
+  /** Ends the connection; the next call makes a new one, and chooses anew between direct and SSH. */
+  close(): void {
+    const client = this.#client;
+    this.#client = undefined;
+    client?.then(
+      (open) => {
+        open.close();
+      },
+      () => undefined,
+    );
+    this.#forward?.close();
+    this.#forward = undefined;
+  }
+
+  async #connect(): Promise<Client> {
+    const host = this.url.hostname.replace(/^\[|\]$/g, '');
+    const port = Number(this.url.port === '' ? 2379 : this.url.port);
+    const { direct, directTimeout, dial, node } = this.#options;
+    let target = `${this.url.hostname}:${port}`;
+    const reachable = direct && (await reaches(host, port, directTimeout));
+    if (!reachable) {
+      this.#forward ??= await openForward(() => dial(node, host, port));
+      target = this.#forward.target;
+    }
+    return new Client(target, this.#credentials(host), {
+      'grpc.max_receive_message_length': largestMessage,
+      'grpc-node.flow_control_window': window,
+      'grpc.initial_reconnect_backoff_ms': 200,
+      'grpc.max_reconnect_backoff_ms': 2_000,
+      'grpc.enable_http_proxy': 0,
+      // SNI must not be an address (Node warns); the real name is checked below.
+      ...(this.url.protocol === 'https:' ? { 'grpc.ssl_target_name_override': 'localhost' } : {}),
+    });
+  }
+
+  #credentials(host: string): ChannelCredentials {
+    if (this.url.protocol !== 'https:') return credentials.createInsecure();
+    const { ca, cert, key } = this.#options;
+    const bytes = (pem: string | undefined) => (pem === undefined ? null : Buffer.from(pem));
+    return credentials.createSsl(bytes(ca), bytes(key), bytes(cert), {
+      // Whatever way it is reached, it must be the member that kube-apiserver itself would accept.
+      checkServerIdentity: (_, certificate) => checkServerIdentity(host, certificate),
+    });
+  }
+}
+
+async function reaches(host: string, port: number, timeout: number): Promise<boolean> {
+  try {
+    (await openTcp(host, port, timeout)).destroy();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+interface Forward {
+  readonly target: string;
+  close(): void;
+}
+
+/**
+ * A local door to streams that grpc-js can connect to. A Unix socket in a folder of our own (mode 0700): a port
+ * on 127.0.0.1 would let any local user knock at the cluster's etcd.
+ */
+async function openForward(dial: () => ReturnType<Dial>): Promise<Forward> {
+  const folder = await mkdtemp(join(tmpdir(), 'tsrke-'));
+  const path = join(folder, 'etcd');
+  const sockets = new Set<Socket>();
+  const server: Server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => undefined);
+    dial().then(
+      (stream) => {
+        pipeline(socket, stream, socket, () => {
+          socket.destroy();
+          stream.destroy();
+        });
+      },
+      (error: unknown) => {
+        socket.destroy(error instanceof Error ? error : undefined);
+      },
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  server.unref();
+  return {
+    target: `unix:${path}`,
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      void rm(folder, { recursive: true, force: true }).catch(() => undefined);
+    },
+  };
+}
