@@ -62,16 +62,21 @@ export class DockerClients {
     docker.modem.dial = (options, callback) => {
       const call = `docker ${options.method ?? 'GET'} ${options.path.replace(/\?.*/, '')}`;
       const timeout = AbortSignal.timeout(this.#timeout);
+      const either = AbortSignal.any([signal, timeout]);
       const begun = performance.now();
-      const ended = () =>
-        this.#report.debug(
-          `${call.replace(/[0-9a-f]{64}/g, short)} ${duration(performance.now() - begun)}`,
-          host.name,
-        );
-      dial({ ...options, abortSignal: AbortSignal.any([signal, timeout]) }, (error, result) => {
-        ended();
+      let ended = false;
+      const end: typeof callback = (error, result) => {
+        if (ended) return;
+        ended = true;
+        either.removeEventListener('abort', aborted);
+        const took = duration(performance.now() - begun);
+        this.#report.debug(`${call.replace(/[0-9a-f]{64}/g, (id) => id.slice(0, 12))} ${took}`, host.name);
         callback?.(error === null ? null : this.#translate(error, call, host, signal, timeout), result);
-      });
+      };
+      // node:http takes notice of an abort only once it has a socket, and SSH may be slow to give one.
+      const aborted = () => end(either.reason as Error, null);
+      either.addEventListener('abort', aborted);
+      dial({ ...options, abortSignal: either }, end);
     };
     return docker;
   }
@@ -121,12 +126,12 @@ export async function unless<T>(statuses: readonly number[], call: Promise<T>): 
 }
 
 /** Rejects with the signal's reason when it aborts first. */
-export async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function abortable<T>(begin: () => Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   const stop = new AbortController();
   try {
     return await Promise.race([
-      work,
+      begin(),
       new Promise<never>((_, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason as Error), { signal: stop.signal });
       }),
@@ -221,10 +226,6 @@ function answerText(error: Error): string {
 
 function withStatus(statusCode: number, text: string): Error {
   return Object.assign(new Error(text), { statusCode });
-}
-
-function short(id: string): string {
-  return id.slice(0, 12);
 }
 
 function older(a: string, b: string): string {

@@ -73,7 +73,7 @@ export function connectHosts(options: HostsOptions): Hosts {
     files: dockerFiles({ docker }),
     runtime: dockerRuntime({ docker, report: options.report, stopTimeout: options.stopTimeout ?? 2 }),
     dial: async (node, address, port) => host(node).connection.openPort(address, port),
-    connect: async (node, signal) => abortable(host(node).connection.connect(), signal),
+    connect: async (node, signal) => abortable(() => host(node).connection.connect(), signal),
     close() {
       for (const { connection } of hosts.values()) connection.close();
       bastion?.close();
