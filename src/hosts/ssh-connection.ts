@@ -74,10 +74,9 @@ export class SshConnection {
       const connection = this.#connected();
       const client = await connection;
       try {
-        return await new Promise<Duplex>((resolve, reject) => {
-          open(client, (error, channel) => (error === undefined ? resolve(channel) : reject(error)));
-        });
+        return await this.#answered(where, (done) => open(client, done));
       } catch (cause) {
+        if (cause instanceof TsrkeError) throw cause;
         const refused = typeof (cause as { reason?: unknown }).reason === 'number';
         if (refused || attempt === 2) {
           throw new TsrkeError('NODE_UNREACHABLE', `no stream to ${where} through SSH`, {
@@ -92,6 +91,37 @@ export class SshConnection {
         client.destroy();
       }
     }
+  }
+
+  /** sshd connects on our behalf and may wait for minutes; a stream that comes too late is closed. */
+  #answered(
+    where: string,
+    open: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+  ): Promise<Duplex> {
+    const limit = this.#context.dialTimeout;
+    return new Promise<Duplex>((resolve, reject) => {
+      let late = false;
+      const timer = setTimeout(() => {
+        late = true;
+        reject(
+          new TsrkeError('NODE_UNREACHABLE', `no stream to ${where} through SSH within ${duration(limit)}`, {
+            node: this.target.name,
+            next: `see that ${where} can be reached from ${this.target.name}, and that no firewall drops it silently`,
+          }),
+        );
+      }, limit);
+      try {
+        open((error, channel) => {
+          clearTimeout(timer);
+          if (error !== undefined) reject(error);
+          else if (late) channel.close();
+          else resolve(channel);
+        });
+      } catch (error) {
+        clearTimeout(timer);
+        throw error;
+      }
+    });
   }
 
   #connected(): Promise<Client> {

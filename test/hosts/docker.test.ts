@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FakeHost } from './fake-host.ts';
 
@@ -403,6 +404,41 @@ describe('the connection', () => {
       code: 'NODE_UNREACHABLE',
       message: 'the connection was lost during docker POST /containers/kube-apiserver/restart',
     });
+  });
+
+  test('carries streams to ports beside Docker', async () => {
+    const hosts = host.open();
+    await hosts.runtime.version('h1', signal);
+    const stream = await hosts.dial('h1', '127.0.0.1', host.docker.port);
+    stream.end('GET /version HTTP/1.1\r\nhost: docker\r\nconnection: close\r\n\r\n');
+    expect(await text(stream)).toContain('20.10.24');
+    expect(host.logins).toBe(1);
+  });
+
+  test('does not wait for ever for a port behind a silent firewall', async () => {
+    host.portsAreSilent = true;
+    await expect(host.open({ dialTimeout: 200 }).dial('h1', '198.51.100.99', 6443)).rejects.toMatchObject({
+      code: 'NODE_UNREACHABLE',
+      message: 'no stream to 198.51.100.99:6443 through SSH within 200 ms',
+    });
+  });
+
+  test('with a Docker that does not answer', async () => {
+    host.docker.hangs = true;
+    await expect(host.open({ dockerTimeout: 200 }).runtime.version('h1', signal)).rejects.toMatchObject({
+      code: 'DOCKER',
+      message: 'no answer to docker GET /version within 200 ms',
+    });
+  });
+
+  test('whose call is aborted rejects with the reason, at once', async () => {
+    host.docker.hangs = true;
+    const abort = new AbortController();
+    const reason = new Error('interrupted');
+    const call = host.open().runtime.version('h1', abort.signal);
+    setTimeout(() => abort.abort(reason), 100);
+    await expect(call).rejects.toBe(reason);
+    await expect(host.open().runtime.version('h1', abort.signal)).rejects.toBe(reason);
   });
 
   test('cannot be used after it was closed', async () => {

@@ -55,6 +55,8 @@ export class FakeDocker {
   uid = 0;
   /** True once two containers of the host's network ran at the same time. */
   foughtForPort = false;
+  /** Requests are taken and never answered. */
+  hangs = false;
   port = 0;
   readonly #server: Server = createServer((request, response) => void this.#serve(request, response));
   readonly #execs = new Map<string, { container: FakeContainer; command: string[]; code: number | null }>();
@@ -132,6 +134,7 @@ export class FakeDocker {
     const url = new URL(request.url ?? '', 'http://docker');
     const path = url.pathname.replace(/^\/v\d+\.\d+/, '');
     const body = await buffer(request);
+    if (this.hangs) return;
     if (this.effects.length >= this.powerFailsAfter) {
       request.socket.destroy();
       return;

@@ -21,6 +21,8 @@ export class FakeHost {
   readonly #server: Server;
   readonly #opened: Hosts[] = [];
   logins = 0;
+  /** A firewall that drops silently: streams to ports are neither opened nor refused. */
+  portsAreSilent = false;
   port = 0;
 
   constructor() {
@@ -52,6 +54,13 @@ export class FakeHost {
         socket.on('close', () => channel.end());
         channel.on('close', () => socket.destroy());
       });
+      connection.on('tcpip', (accept, _reject, info: { destIP: string; destPort: number }) => {
+        if (this.portsAreSilent) return;
+        const socket = connect(info.destPort, info.destIP);
+        const channel = accept();
+        socket.pipe(channel).pipe(socket);
+        socket.on('error', () => channel.destroy());
+      });
       connection.on('error', () => undefined);
       connection.on('close', () => this.#connections.delete(connection));
       (connection as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true);
@@ -65,7 +74,7 @@ export class FakeHost {
   }
 
   /** The adapter under test, with this host as its one node `h1`. */
-  open(more: { dockerSocket?: string; dockerTimeout?: number } = {}): Hosts {
+  open(more: { dockerSocket?: string; dockerTimeout?: number; dialTimeout?: number } = {}): Hosts {
     const hosts = connectHosts({
       nodes: [
         {
@@ -76,7 +85,7 @@ export class FakeHost {
       ],
       hostKeys: this.hostKeys,
       report: this.report,
-      dialTimeout: 5_000,
+      dialTimeout: more.dialTimeout ?? 5_000,
       ...(more.dockerTimeout === undefined ? {} : { dockerTimeout: more.dockerTimeout }),
     });
     this.#opened.push(hosts);
