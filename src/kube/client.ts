@@ -50,14 +50,9 @@ export function createKubeApi(options: KubeApiOptions): ClosableKubeApi {
     const pool = pools.get(node);
     if (pool === undefined) throw new Error(`no kube-apiserver address was given for node ${node}`);
     const what = `${ask.method} ${ask.path.replace(/\?.*/s, '')}`;
-    const timeout = ask.timeout ?? defaultTimeout;
     const began = performance.now();
-    const stop = new AbortController();
-    const aborted = () => stop.abort(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    const timer = setTimeout(() => stop.abort(new Error(`no answer within ${timeout / 1000} s`)), timeout);
     try {
-      const answer = await send(pool, ask, stop.signal);
+      const answer = await send(pool, ask, signal);
       report.debug(`kube ${what} ${answer.status} ${since(began)}`, node);
       return answer;
     } catch (error) {
@@ -65,9 +60,6 @@ export function createKubeApi(options: KubeApiOptions): ClosableKubeApi {
       report.debug(`kube ${what} failed ${since(began)}`, node);
       if (error instanceof TsrkeError) throw error;
       throw new TsrkeError('KUBE', `kube-apiserver did not answer ${what}`, { node, cause: error });
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', aborted);
     }
   }
 
@@ -96,9 +88,6 @@ function poolOf(node: ApiserverAddress, options: KubeApiOptions): Pool {
     connections: options.connections ?? 64,
     pipelining: http2 ? 100 : 1,
     allowH2: http2,
-    // A request has its own time limit, which covers waiting for a connection too.
-    headersTimeout: 0,
-    bodyTimeout: 0,
     keepAliveTimeout: 30_000,
     connect(_, callback) {
       connector.open().then(
@@ -124,11 +113,15 @@ async function send(pool: Pool, ask: KubeRequest, signal: AbortSignal): Promise<
   // Metrics are megabytes of repetitive text; other answers would cost the server more than they save.
   if (ask.path.startsWith('/metrics')) headers['accept-encoding'] = 'gzip';
   if (ask.body !== undefined) headers['content-type'] = ask.contentType ?? 'application/json';
+  // Connecting has limits of its own (connect.ts). A timer for each request would cost more than parsing it.
+  const timeout = ask.timeout ?? defaultTimeout;
   const answer = await pool.request({
     method: ask.method,
     path: ask.path,
     headers,
     signal,
+    headersTimeout: timeout,
+    bodyTimeout: timeout,
     ...(ask.body === undefined ? {} : { body: JSON.stringify(ask.body) }),
   });
   const zipped = answer.headers['content-encoding'] === 'gzip';

@@ -4,7 +4,7 @@
  */
 import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { messageOf, TsrkeError } from '../errors.ts';
 import type { Dial, NodeName } from '../ports.ts';
 
@@ -26,7 +26,7 @@ export interface Ways {
   readonly dial: Dial;
   /** Milliseconds for a direct TCP connection. */
   readonly directTimeout: number;
-  /** Milliseconds for the TLS handshake, on either way. */
+  /** Milliseconds for the TLS handshake, on either way, and for the stream through SSH. */
   readonly handshakeTimeout: number;
   /** false: never directly, always through SSH. */
   readonly direct: boolean;
@@ -48,7 +48,7 @@ const strangerCodes = new Set([
 /** Makes TLS connections to one node's kube-apiserver; holds which way worked and the TLS session to resume. */
 export class ApiserverConnector {
   readonly #to: ApiserverAddress;
-  readonly #credentials: Credentials;
+  readonly #context: SecureContext;
   readonly #ways: Ways;
   #way: Way | undefined;
   #directWorked = false;
@@ -56,7 +56,8 @@ export class ApiserverConnector {
 
   constructor(to: ApiserverAddress, credentials: Credentials, ways: Ways) {
     this.#to = to;
-    this.#credentials = credentials;
+    // Made once: parsing keys for each of 64 connections takes longer than their handshakes.
+    this.#context = createSecureContext({ ...credentials, minVersion: 'TLSv1.2' });
     this.#ways = ways;
   }
 
@@ -116,7 +117,8 @@ export class ApiserverConnector {
   }
 
   async #throughSsh(): Promise<TLSSocket> {
-    const stream = await this.#ways.dial(this.#to.name, '127.0.0.1', this.#to.port);
+    const { dial, handshakeTimeout } = this.#ways;
+    const stream = await within(dial(this.#to.name, '127.0.0.1', this.#to.port), handshakeTimeout);
     return await this.#secure(stream, '127.0.0.1');
   }
 
@@ -125,10 +127,9 @@ export class ApiserverConnector {
       const socket = connectTls({
         socket: stream,
         host,
-        ...this.#credentials,
+        secureContext: this.#context,
         ...(this.#session === undefined ? {} : { session: this.#session }),
         ALPNProtocols: this.#ways.http2 ? ['h2', 'http/1.1'] : ['http/1.1'],
-        minVersion: 'TLSv1.2',
       });
       const timer = setTimeout(() => {
         socket.destroy(
@@ -175,6 +176,25 @@ export function openTcp(host: string, port: number, timeout: number): Promise<So
       resolve(socket);
     });
   });
+}
+
+/** The stream, or an error after `timeout` milliseconds; a stream that comes later is closed. */
+async function within(dialled: Promise<Duplex>, timeout: number): Promise<Duplex> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      dialled.then(
+        (stream) => stream.destroy(),
+        () => undefined,
+      );
+      reject(new Error(`no stream through SSH within ${timeout / 1000} s`));
+    }, timeout);
+  });
+  try {
+    return await Promise.race([dialled, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function codeOf(error: unknown): string | undefined {

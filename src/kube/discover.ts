@@ -164,10 +164,12 @@ class Look {
   /** Names of APIServices (`v1beta1.metrics.k8s.io`) that another server answers for. */
   #servedElsewhere(): Promise<Set<string>> {
     return (this.#elsewhere ??= this.#get('/apis/apiregistration.k8s.io/v1/apiservices').then((list) => {
-      const { items = [] } = list as {
-        items?: { metadata?: { name?: string }; spec?: { service?: unknown } }[];
+      const { items } = list as {
+        items?: { metadata?: { name?: string }; spec?: { service?: unknown } }[] | null;
       };
-      const foreign = items.filter((item) => item.spec?.service !== undefined && item.spec.service !== null);
+      const foreign = (items ?? []).filter(
+        (item) => item.spec?.service !== undefined && item.spec.service !== null,
+      );
       return new Set(foreign.map((item) => item.metadata?.name ?? ''));
     }));
   }
@@ -178,8 +180,9 @@ class Look {
       '/apis/apiextensions.k8s.io/v1/customresourcedefinitions',
       'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1',
     ).then((list) => {
-      const { items = [] } = list as { items?: { metadata?: { name?: string } }[] };
-      return new Set(items.map((item) => item.metadata?.name ?? ''));
+      // An empty list of partial objects comes as null.
+      const { items } = list as { items?: { metadata?: { name?: string } }[] | null };
+      return new Set((items ?? []).map((item) => item.metadata?.name ?? ''));
     }));
   }
 
