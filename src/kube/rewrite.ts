@@ -324,7 +324,10 @@ class Pass {
       if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
       const now = clock.now().getTime();
       this.#silentSince ??= now;
-      if (now - this.#silentSince >= this.#limits.patience) throw this.#noAnswer(error);
+      if (now - this.#silentSince >= this.#limits.patience) {
+        if (!(await this.#anyAnswers())) throw this.#noAnswer(error);
+        this.#silentSince = undefined;
+      }
       return { kind: 'again', reason: messageOf(error), why: 'unanswered' };
     }
   }
@@ -373,6 +376,14 @@ class Pass {
       this.#paused = paused;
       this.#pump();
     });
+  }
+
+  /** Tells servers that are gone from objects whose requests alone break. */
+  async #anyAnswers(): Promise<boolean> {
+    const { kube, nodes } = this.#options;
+    const probe = { method: 'GET', path: '/version', timeout: 5_000 } as const;
+    const asked = nodes.map((node) => kube.request(node, probe, this.#stop.signal));
+    return (await Promise.allSettled(asked)).some((result) => result.status === 'fulfilled');
   }
 
   #noAnswer(cause: TsrkeError): TsrkeError {
