@@ -125,8 +125,7 @@ export function createEtcd(options: EtcdOptions): Etcd {
   }
 
   function failed(name: string, endpoint: Endpoint, error: unknown): TsrkeError {
-    const words = isServiceError(error) ? error.details : messageOf(error);
-    return new TsrkeError('ETCD', `etcd at ${endpoint.url.host} did not answer ${name}: ${words}`, {
+    return new TsrkeError('ETCD', `etcd at ${endpoint.url.host} did not answer ${name}`, {
       node: options.node,
       cause: error,
     });

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream';
+import { pipeline, type Duplex } from 'node:stream';
 import { checkServerIdentity } from 'node:tls';
 import { Client, credentials, type ChannelCredentials, type MethodDefinition } from '@grpc/grpc-js';
 import { openTcp } from '../kube/connect.ts';
@@ -27,11 +27,15 @@ const largestMessage = 32 * 1024 * 1024;
 /** What may be under way unread. HTTP/2's own 64 KiB make pages of megabytes crawl over a distance. */
 const window = 8 * 1024 * 1024;
 
+interface Connection {
+  readonly client: Client;
+  readonly forward: Forward | undefined;
+}
+
 export class Endpoint {
   readonly url: URL;
   readonly #options: EndpointOptions;
-  #client: Promise<Client> | undefined;
-  #forward: Forward | undefined;
+  #connection: Promise<Connection> | undefined;
 
   /** `url` as in --etcd-servers: `https://198.51.100.11:2379`; http for an etcd without TLS. */
   constructor(url: string, options: EndpointOptions) {
@@ -47,12 +51,12 @@ export class Endpoint {
     signal: AbortSignal,
   ): Promise<Response> {
     signal.throwIfAborted();
-    this.#client ??= this.#connect();
+    const connection = (this.#connection ??= this.#connect());
     let client: Client;
     try {
-      client = await this.#client;
+      ({ client } = await connection);
     } catch (error) {
-      this.#client = undefined;
+      if (this.#connection === connection) this.#connection = undefined;
       throw error;
     }
     return await new Promise((resolve, reject) => {
@@ -79,29 +83,24 @@ export class Endpoint {
 
   /** Ends the connection; the next call makes a new one, and chooses anew between direct and SSH. */
   close(): void {
-    const client = this.#client;
-    this.#client = undefined;
-    client?.then(
-      (open) => {
-        open.close();
+    this.#connection?.then(
+      ({ client, forward }) => {
+        client.close();
+        forward?.close();
       },
       () => undefined,
     );
-    this.#forward?.close();
-    this.#forward = undefined;
+    this.#connection = undefined;
   }
 
-  async #connect(): Promise<Client> {
+  async #connect(): Promise<Connection> {
     const host = this.url.hostname.replace(/^\[|\]$/g, '');
     const port = Number(this.url.port === '' ? 2379 : this.url.port);
     const { direct, directTimeout, dial, node } = this.#options;
-    let target = `${this.url.hostname}:${port}`;
     const reachable = direct && (await reaches(host, port, directTimeout));
-    if (!reachable) {
-      this.#forward ??= await openForward(() => dial(node, host, port));
-      target = this.#forward.target;
-    }
-    return new Client(target, this.#credentials(host), {
+    const forward = reachable ? undefined : await openForward(() => dial(node, host, port));
+    const target = forward?.target ?? `${this.url.hostname}:${port}`;
+    const client = new Client(target, this.#credentials(host), {
       'grpc.max_receive_message_length': largestMessage,
       'grpc-node.flow_control_window': window,
       'grpc.initial_reconnect_backoff_ms': 200,
@@ -110,6 +109,7 @@ export class Endpoint {
       // SNI must not be an address (Node warns); the real name is checked below.
       ...(this.url.protocol === 'https:' ? { 'grpc.ssl_target_name_override': 'localhost' } : {}),
     });
+    return { client, forward };
   }
 
   #credentials(host: string): ChannelCredentials {
@@ -142,6 +142,9 @@ interface Forward {
  * on 127.0.0.1 would let any local user knock at the cluster's etcd.
  */
 async function openForward(dial: () => ReturnType<Dial>): Promise<Forward> {
+  // Dialled ahead, because a failure behind the door would reach the caller as a closed socket only.
+  let ahead: Duplex | undefined = await dial();
+  ahead.on('error', () => undefined);
   const folder = await mkdtemp(join(tmpdir(), 'tsrke-'));
   const path = join(folder, 'etcd');
   const sockets = new Set<Socket>();
@@ -149,7 +152,9 @@ async function openForward(dial: () => ReturnType<Dial>): Promise<Forward> {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => undefined);
-    dial().then(
+    const dialled = ahead === undefined || ahead.destroyed ? dial() : Promise.resolve(ahead);
+    ahead = undefined;
+    dialled.then(
       (stream) => {
         pipeline(socket, stream, socket, () => {
           socket.destroy();
@@ -169,6 +174,7 @@ async function openForward(dial: () => ReturnType<Dial>): Promise<Forward> {
   return {
     target: `unix:${path}`,
     close() {
+      ahead?.destroy();
       for (const socket of sockets) socket.destroy();
       server.close();
       void rm(folder, { recursive: true, force: true }).catch(() => undefined);
