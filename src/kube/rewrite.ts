@@ -97,7 +97,7 @@ const defaultLimits: RewriteLimits = {
 
 /**
  * One pass over one resource. Safe to cut off and run again at any moment. If the list has to be started anew
- * (410 without a token), objects met twice count twice.
+ * (410 without a token), objects that are met twice count twice.
  * Rejects with the signal's reason; with KUBE when no apiserver answers any more; with ETCD when etcd is full or
  * stays above 80 % of its quota; with WRONG_CLUSTER. What was rewritten until then stays so.
  */
