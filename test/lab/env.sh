@@ -1,0 +1,43 @@
+# Sourced by the lab's scripts: names, places and the keys of the cache. Sets variables, does nothing.
+LAB_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+CACHE=${TSRKE_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tsrke-lab}
+# One lab per machine: pids, sockets, and the hosts' disks while they are up.
+STATE=/var/lib/tsrke-lab
+LOCK=/var/lib/tsrke-lab.lock
+BRIDGE=tsrke0
+NETWORK=198.51.100
+
+KUBERNETES=v1.34.4
+KUBERNETES_OLD=v1.33.9 # the same source under an older label, see apiserver_flags
+ETCD=v3.5.35
+HYPERKUBE_IMAGE=rancher/hyperkube:v1.30.5-rancher1
+ETCD_IMAGE=rancher/mirrored-coreos-etcd:v3.5.12
+TOOLS_IMAGE=rancher/rke-tools:v0.1.103
+
+apiserver_flags() { # version: what `go build` is told
+  local v=${1#v} p=k8s.io/component-base/version
+  local minor=${v#*.}
+  echo "-s -w -X $p.gitVersion=$1 -X $p.gitMajor=${v%%.*} -X $p.gitMinor=${minor%%.*} -X $p.gitTreeState=clean"
+}
+
+# The hash of what a binary or image is made from is part of its file name, so a changed recipe is a
+# missing file.
+hash_of() { cat "$@" | sha256sum | cut -c1-12; }
+recipe() { # go module folder, ldflags
+  { cat "$LAB_DIR/go/$1"/*.go "$LAB_DIR/go/$1"/go.mod "$LAB_DIR/go/$1"/go.sum; echo "$2"; } | sha256sum | cut -c1-12
+}
+
+APISERVER_BIN=$CACHE/kube-apiserver-$KUBERNETES-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES)")
+APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)")
+ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
+
+# Images, and a Docker data folder that has them loaded. Docker's version is in the key of the latter.
+images_hash() {
+  { hash_of "$LAB_DIR/images.sh"; echo "$APISERVER_BIN $APISERVER_OLD_BIN $ETCD_BIN $HYPERKUBE_IMAGE $ETCD_IMAGE $TOOLS_IMAGE"; } | sha256sum | cut -c1-12
+}
+IMAGES=$CACHE/images-$(images_hash).tar
+docker_data() { echo "$CACHE/docker-$(images_hash)-$(dockerd --version 2>/dev/null | sha256sum | cut -c1-6)"; }
+
+say() { echo "lab: $*" >&2; }
+fail() { say "$*"; exit 1; }
