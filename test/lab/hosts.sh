@@ -236,7 +236,7 @@ down() {
     for pid in $(ip netns pids "$ns"); do kill -9 "$pid" 2>/dev/null || true; done
     ip netns delete "$ns"
   done
-  ip -o link show 2>/dev/null | grep -o ' ts-h[0-9]*@' | tr -d ' @' | while read -r path; do ip link delete "$path" 2>/dev/null || true; done
+  { ip -o link show 2>/dev/null | grep -o ' ts-h[0-9]*@' || true; } | tr -d ' @' | while read -r path; do ip link delete "$path" 2>/dev/null || true; done
   if ip link show "$BRIDGE" >/dev/null 2>&1; then ip link delete "$BRIDGE"; fi
   while iptables -D FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT 2>/dev/null; do :; done
   drop_cgroups /tsrke-lab

@@ -1,0 +1,562 @@
+/**
+ * A real cluster for scenarios: hosts of hosts.sh, on them the cluster that RKE 1.6.3 made (test/fixtures), with
+ * a real kube-apiserver, etcd, dockerd and sshd. One lab at a time on a machine; the hosts stay up from one lab to
+ * the next of this process, the cluster is made anew for each.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import Docker, { type ContainerCreateOptions, type ContainerInspectInfo } from 'dockerode';
+import { dump, load } from 'js-yaml';
+import { Agent, request } from 'undici';
+import { startClients, type RunningClients } from './clients.ts';
+import { openEtcd, type LabEtcd } from './lab-etcd.ts';
+
+export interface LabOptions {
+  readonly hosts?: 1 | 3;
+  readonly encryption?: 'off' | 'on';
+  /** Secrets to make at once, in namespace `default`; default none. */
+  readonly secrets?: number;
+  readonly secretSize?: number;
+  readonly version?: '1.34' | '1.33';
+}
+
+export interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface LabHost {
+  readonly name: string;
+  readonly address: string;
+  readonly docker: Docker;
+  sh(command: string): Promise<Ran>;
+  /** Of the container of this name; default kube-apiserver. */
+  inspect(name?: string): Promise<ContainerInspectInfo>;
+  readFile(path: string): Promise<string | undefined>;
+  writeFile(path: string, text: string, mode: number): Promise<void>;
+  /** Kills every process at once and starts again; resolves when dockerd answers (see RealLab.ready). */
+  reboot(): Promise<void>;
+  unplug(): Promise<void>;
+  plug(): Promise<void>;
+}
+
+export interface KubeAnswer {
+  readonly status: number;
+  readonly text: string;
+}
+
+export interface TsrkeOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** SIGKILL as soon as stdout and stderr so far match. */
+  readonly killWhen?: RegExp;
+}
+
+export interface RealLab {
+  readonly dir: string;
+  /** Path of cluster.yml. */
+  readonly config: string;
+  /** Path of cluster.rkestate. */
+  readonly state: string;
+  readonly hosts: readonly LabHost[];
+  readonly etcd: LabEtcd;
+  /** bin/tsrke.js of this checkout (as built), in `dir`, with HOME = `dir`. */
+  tsrke(
+    args: readonly string[],
+    options?: TsrkeOptions,
+  ): Promise<Ran & { signal: NodeJS.Signals | null; seconds: number }>;
+  /** With the kube-admin certificate of the state; rejects when there is no answer. */
+  kube(
+    host: LabHost,
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType?: string,
+  ): Promise<KubeAnswer>;
+  /** Numbered on from the last call with the same namespace and prefix: `secret-00001`, … */
+  createSecrets(n: number, options?: { size?: number; namespace?: string; prefix?: string }): Promise<void>;
+  startClients(): Promise<RunningClients>;
+  /** Polls until every kube-apiserver answers /readyz with 200. */
+  ready(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = dirname(dirname(here));
+const fixtures = join(root, 'test/fixtures/rke-1.6.3');
+const stateDir = '/var/lib/tsrke-lab';
+const names = ['h1', 'h2', 'h3'];
+const patience = 180_000;
+
+// --- the hosts ----------------------------------------------------------------------------------------------
+
+let holder: ChildProcess | undefined;
+let running = 0;
+
+function run(command: string, args: readonly string[]): Promise<Ran> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+}
+
+async function script(name: string, ...args: string[]): Promise<void> {
+  const { code, stderr } = await run(join(here, name), args);
+  if (code !== 0) throw new Error(`${name} ${args.join(' ')} failed: ${stderr.trim()}`);
+}
+
+/** The machine's lock, held by a process that cleans up when this one ends, however it ends. */
+async function hold(): Promise<void> {
+  if (holder?.exitCode === null) return;
+  const child = spawn(join(here, 'hosts.sh'), ['hold', `${process.title} ${process.pid}`], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.once('data', () => resolve());
+    child.once('error', reject).once('exit', () => reject(new Error('the lab of this machine is not free')));
+  });
+  child.removeAllListeners('exit');
+  child.unref();
+  for (const stream of [child.stdin, child.stdout]) (stream as unknown as { unref?(): void }).unref?.();
+  holder = child;
+  running = 0;
+}
+
+async function bringUp(count: number): Promise<void> {
+  await hold();
+  await script('setup.sh');
+  const alive = await Promise.all(
+    names.slice(0, running).map(async (name) => {
+      await script('hosts.sh', 'plug', name);
+      await dockerOf(name).ping();
+    }),
+  ).then(
+    () => true,
+    () => false,
+  );
+  if (alive && running >= count) return;
+  await script('hosts.sh', 'up', String(count));
+  running = count;
+}
+
+/** Ends the hosts and gives the machine's lock back. */
+export async function closeHosts(): Promise<void> {
+  const child = holder;
+  holder = undefined;
+  running = 0;
+  if (child?.exitCode !== null) return;
+  child.ref();
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.stdin?.end();
+  await ended;
+}
+
+function dockerOf(name: string): Docker {
+  return new Docker({ socketPath: `${stateDir}/${name}/docker.sock` });
+}
+
+function hostOf(name: string): LabHost {
+  const docker = dockerOf(name);
+  // The mount namespace of the host's first process, as seen from outside.
+  const inside = async (path: string) => {
+    const [pid = ''] = (await readFile(`${stateDir}/${name}/init`, 'utf8')).split(' ');
+    return `/proc/${pid}/root${path}`;
+  };
+  return {
+    name,
+    address: `198.51.100.${10 + Number(name.slice(1))}`,
+    docker,
+    sh: (command) => run(join(here, 'hosts.sh'), ['sh', name, command]),
+    inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
+    async readFile(path) {
+      try {
+        return await readFile(await inside(path), 'utf8');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+        throw error;
+      }
+    },
+    async writeFile(path, text, mode) {
+      const target = await inside(path);
+      await mkdir(dirname(target), { recursive: true });
+      await writeFile(target, text, { mode });
+      await chmod(target, mode);
+    },
+    reboot: () => script('hosts.sh', 'reboot', name),
+    unplug: () => script('hosts.sh', 'unplug', name),
+    plug: () => script('hosts.sh', 'plug', name),
+  };
+}
+
+async function wipe(name: string): Promise<void> {
+  const docker = dockerOf(name);
+  const containers = await docker.listContainers({ all: true });
+  await Promise.all(containers.map(({ Id }) => docker.getContainer(Id).remove({ force: true, v: true })));
+  const disk = `${stateDir}/${name}/disk`;
+  for (const path of [
+    '/etc/kubernetes',
+    '/var/lib/etcd',
+    '/var/log/kube-audit',
+    '/var/lib/rancher',
+    '/opt/rke',
+  ]) {
+    for (const entry of await readdir(disk + path)) {
+      await rm(join(disk + path, entry), { recursive: true, force: true });
+    }
+  }
+}
+
+// --- RKE's cluster, from the fixtures -----------------------------------------------------------------------
+
+interface Certificate {
+  readonly certificatePEM: string;
+  readonly keyPEM: string;
+  readonly config: string;
+  readonly path: string;
+  readonly keyPath: string;
+  readonly configPath: string;
+}
+
+interface ClusterState {
+  rkeConfig: {
+    nodes: { address: string; sshKeyPath: string }[];
+    services: { kubeApi: { secretsEncryptionConfig?: unknown } };
+  };
+  certificatesBundle: Record<string, Certificate>;
+  encryptionConfig?: string;
+}
+
+type State = Record<'desiredState' | 'currentState', ClusterState>;
+
+interface ClusterYaml {
+  nodes: { ssh_key_path: string }[];
+  services: { 'kube-api'?: Record<string, unknown> };
+}
+
+interface Fixture {
+  readonly state: State;
+  readonly yaml: ClusterYaml;
+  readonly current: ClusterState;
+  certificate(name: string): Certificate;
+}
+
+async function json<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(path, 'utf8')) as T;
+}
+
+async function fixtureOf(count: number, encrypted: boolean): Promise<Fixture> {
+  const sshKey = `${stateDir}/ssh/id_ed25519`;
+  const state = await json<State>(join(fixtures, 'enabled.rkestate'));
+  for (const part of [state.desiredState, state.currentState]) {
+    part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
+    for (const node of part.rkeConfig.nodes) node.sshKeyPath = sshKey;
+    const gone = names.slice(count).map((name) => `kube-etcd-198-51-100-${10 + Number(name.slice(1))}`);
+    part.certificatesBundle = Object.fromEntries(
+      Object.entries(part.certificatesBundle).filter(([name]) => !gone.includes(name)),
+    );
+    if (!encrypted) {
+      delete part.encryptionConfig;
+      delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
+    }
+  }
+  const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
+  yaml.nodes = yaml.nodes.slice(0, count);
+  for (const node of yaml.nodes) node.ssh_key_path = sshKey;
+  if (!encrypted) delete yaml.services['kube-api'];
+  const current = state.currentState;
+  return {
+    state,
+    yaml,
+    current,
+    certificate(name) {
+      const found = current.certificatesBundle[name];
+      if (found === undefined) throw new Error(`the fixture has no certificate ${name}`);
+      return found;
+    },
+  };
+}
+
+/** The files that lie beside the certificates: `== name`, then the text. */
+async function otherFile(name: string): Promise<string> {
+  const all = await readFile(join(fixtures, 'etc-kubernetes-h1.txt'), 'utf8');
+  const part = all.split(/^== /m).find((text) => text.startsWith(`${name}\n`));
+  if (part === undefined) throw new Error(`the fixture has no file ${name}`);
+  return `${part.slice(name.length + 1).trimEnd()}\n`;
+}
+
+async function writeFiles(host: LabHost, { current }: Fixture): Promise<void> {
+  for (const [name, { certificatePEM, keyPEM, config, path, keyPath, configPath }] of Object.entries(
+    current.certificatesBundle,
+  )) {
+    if (name === 'kube-admin') continue;
+    await host.writeFile(path, certificatePEM, 0o600);
+    await host.writeFile(keyPath, keyPEM, 0o600);
+    if (config !== '' && configPath.startsWith('/')) await host.writeFile(configPath, config, 0o600);
+  }
+  for (const name of ['admission.yaml', 'audit-policy.yaml']) {
+    await host.writeFile(`/etc/kubernetes/${name}`, await otherFile(name), 0o600);
+  }
+  if (current.encryptionConfig !== undefined) {
+    await host.writeFile('/etc/kubernetes/ssl/encryption.yaml', current.encryptionConfig, 0o600);
+  }
+}
+
+/** An argument of etcd or kube-apiserver, cut down to the hosts and to the encryption there is. */
+function cut(args: readonly string[] | null, count: number, encrypted: boolean): string[] {
+  return (args ?? [])
+    .filter((arg) => encrypted || !arg.startsWith('--encryption-provider-config='))
+    .map((arg) => {
+      const [, flag, value] = /^(--etcd-servers|--initial-cluster)=(.*)$/.exec(arg) ?? [];
+      return flag === undefined || value === undefined
+        ? arg
+        : `${flag}=${value.split(',').slice(0, count).join(',')}`;
+    });
+}
+
+async function createContainers(host: LabHost, count: number, options: LabOptions): Promise<void> {
+  const image = host.docker.getImage(`tsrke-lab/hyperkube:${options.version ?? '1.34'}`);
+  await image.tag({ repo: 'rancher/hyperkube', tag: 'v1.30.5-rancher1' });
+  const inspected = await json<ContainerInspectInfo[]>(join(fixtures, `docker-inspect-${host.name}.json`));
+  for (const name of ['service-sidekick', 'etcd', 'kube-apiserver']) {
+    const one = inspected.find((candidate) => candidate.Name === `/${name}`);
+    if (one === undefined) throw new Error(`the fixture has no container ${name} on ${host.name}`);
+    const { Config, HostConfig } = one;
+    const encrypted = options.encryption === 'on';
+    const wanted: ContainerCreateOptions = {
+      name,
+      Image: Config.Image,
+      Env: Config.Env,
+      Labels: Config.Labels,
+      User: Config.User,
+      HostConfig: {
+        NetworkMode: HostConfig.NetworkMode ?? 'host',
+        RestartPolicy: HostConfig.RestartPolicy ?? { Name: '' },
+        Privileged: HostConfig.Privileged ?? false,
+        ...(HostConfig.PidMode && { PidMode: HostConfig.PidMode }),
+        ...(HostConfig.Binds && { Binds: HostConfig.Binds }),
+        ...(HostConfig.SecurityOpt && { SecurityOpt: HostConfig.SecurityOpt as string[] }),
+        ...(HostConfig.VolumesFrom && { VolumesFrom: HostConfig.VolumesFrom as string[] }),
+      },
+    };
+    const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
+    if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
+    const cmd = cut(Config.Cmd as string[] | null, count, encrypted);
+    if (cmd.length > 0) wanted.Cmd = cmd;
+    if ((Config.Volumes as object | null) !== null) wanted.Volumes = Config.Volumes;
+    const container = await host.docker.createContainer(wanted);
+    if (name !== 'service-sidekick') await container.start();
+  }
+}
+
+async function poll(what: string, attempt: () => Promise<unknown>): Promise<void> {
+  const end = Date.now() + patience;
+  let last = '';
+  while (Date.now() < end) {
+    try {
+      last = String(await attempt());
+      if (last === 'true') return;
+    } catch (error) {
+      last = String(error);
+    }
+    await sleep(100);
+  }
+  throw new Error(`${what} took more than ${patience / 1000} s: ${last}`);
+}
+
+// --- the lab ------------------------------------------------------------------------------------------------
+
+export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
+  const count = options.hosts ?? 1;
+  await bringUp(count);
+  await Promise.all(names.slice(0, running).map(wipe));
+  const fixture = await fixtureOf(count, options.encryption === 'on');
+  const hosts = names.slice(0, count).map(hostOf);
+  await Promise.all(
+    hosts.map(async (host) => {
+      await writeFiles(host, fixture);
+      await createContainers(host, count, options);
+    }),
+  );
+
+  const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
+  const config = join(dir, 'cluster.yml');
+  const state = join(dir, 'cluster.rkestate');
+  await writeFile(config, dump(fixture.yaml));
+  await writeFile(state, JSON.stringify(fixture.state, undefined, 2), { mode: 0o600 });
+  const admin = fixture.certificate('kube-admin');
+  await writeFile(join(dir, 'kube_config_cluster.yml'), admin.config, { mode: 0o600 });
+
+  const ca = fixture.certificate('kube-ca').certificatePEM;
+  const agent = new Agent({
+    connections: 64,
+    connect: { ca, cert: admin.certificatePEM, key: admin.keyPEM, timeout: 5_000 },
+    headersTimeout: 60_000,
+    bodyTimeout: 60_000,
+  });
+  const node = fixture.certificate('kube-node');
+  const etcd = openEtcd(
+    hosts.map(({ address }) => address),
+    { ca, cert: node.certificatePEM, key: node.keyPEM },
+  );
+  const clients = new Set<RunningClients>();
+  const numbers = new Map<string, number>();
+
+  const lab: RealLab = {
+    dir,
+    config,
+    state,
+    hosts,
+    etcd,
+
+    async tsrke(args, { env = {}, killWhen } = {}) {
+      const began = performance.now();
+      const inherited = { ...process.env };
+      delete inherited['SSH_AUTH_SOCK'];
+      const child = spawn(process.execPath, [join(root, 'bin/tsrke.js'), ...args], {
+        cwd: dir,
+        env: { ...inherited, HOME: dir, ...env },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      let stdout = '';
+      let stderr = '';
+      const seen = () => {
+        if (
+          killWhen !== undefined &&
+          new RegExp(killWhen, killWhen.flags.replace(/[gy]/g, '')).test(stdout + stderr)
+        ) {
+          child.kill('SIGKILL');
+        }
+      };
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        stdout += text;
+        seen();
+      });
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        stderr += text;
+        seen();
+      });
+      return new Promise((resolve, reject) => {
+        child.on('error', reject).on('close', (code, signal) => {
+          resolve({ code, signal, stdout, stderr, seconds: (performance.now() - began) / 1000 });
+        });
+      });
+    },
+
+    async kube(host, method, path, body, contentType = 'application/json') {
+      const answer = await request(`https://${host.address}:6443${path}`, {
+        dispatcher: agent,
+        method,
+        signal: AbortSignal.timeout(60_000),
+        ...(body !== undefined && {
+          body: typeof body === 'string' ? body : JSON.stringify(body),
+          headers: { 'content-type': contentType },
+        }),
+      });
+      return { status: answer.statusCode, text: await answer.body.text() };
+    },
+
+    async createSecrets(n, { size = 1024, namespace = 'default', prefix = 'secret' } = {}) {
+      const [first] = hosts;
+      if (first === undefined) return;
+      const made = await lab.kube(first, 'POST', '/api/v1/namespaces', { metadata: { name: namespace } });
+      if (made.status !== 201 && made.status !== 409) throw new Error(`namespace ${namespace}: ${made.text}`);
+      const series = `${namespace}/${prefix}`;
+      let next = numbers.get(series) ?? 0;
+      const last = next + n;
+      numbers.set(series, last);
+      const worker = async (index: number) => {
+        const host = hosts[index % hosts.length] ?? first;
+        while (next < last) {
+          next += 1;
+          const secret = {
+            metadata: { name: `${prefix}-${String(next).padStart(5, '0')}` },
+            data: { value: randomBytes(size).toString('base64') },
+          };
+          const { status, text } = await lab.kube(
+            host,
+            'POST',
+            `/api/v1/namespaces/${namespace}/secrets`,
+            secret,
+          );
+          if (status !== 201) throw new Error(`secret ${secret.metadata.name}: ${status} ${text}`);
+        }
+      };
+      await Promise.all(Array.from({ length: Math.min(48, n) }, (_, index) => worker(index)));
+    },
+
+    async startClients() {
+      const started = await startClients(hosts, (host, method, path, body) =>
+        lab.kube(host, method, path, body),
+      );
+      clients.add(started);
+      return started;
+    },
+
+    async ready() {
+      await Promise.all(
+        hosts.map((host) =>
+          poll(`/readyz of ${host.name}`, async () => {
+            const { status, text } = await lab.kube(host, 'GET', '/readyz');
+            return status === 200 || text;
+          }),
+        ),
+      );
+    },
+
+    async close() {
+      await Promise.all([...clients].map((running) => running.stop()));
+      etcd.close();
+      await agent.destroy();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+
+  try {
+    await lab.ready();
+    await seed(lab, fixture);
+    if (options.secrets !== undefined) {
+      await lab.createSecrets(
+        options.secrets,
+        options.secretSize === undefined ? {} : { size: options.secretSize },
+      );
+    }
+  } catch (error) {
+    await lab.close();
+    throw error;
+  }
+  return lab;
+}
+
+/** What RKE leaves in the API: its state as a Secret, and the nodes. */
+async function seed(lab: RealLab, fixture: Fixture): Promise<void> {
+  const [host] = lab.hosts;
+  if (host === undefined) return;
+  const create = (path: string, body: unknown) =>
+    poll(`POST ${path}`, async () => {
+      const { status, text } = await lab.kube(host, 'POST', path, body);
+      return status === 201 || status === 409 || text;
+    });
+  await create('/api/v1/namespaces/kube-system/secrets', {
+    metadata: { name: 'full-cluster-state' },
+    type: 'Opaque',
+    data: { 'full-cluster-state': Buffer.from(JSON.stringify(fixture.state)).toString('base64') },
+  });
+  await create('/api/v1/namespaces', { metadata: { name: 'default' } });
+  const { items } = await json<{ items: { metadata: Record<string, unknown>; spec: unknown }[] }>(
+    join(fixtures, 'nodes.json'),
+  );
+  for (const { metadata, spec } of items.slice(0, lab.hosts.length)) {
+    const { name, labels, annotations } = metadata;
+    await create('/api/v1/nodes', { metadata: { name, labels, annotations }, spec });
+  }
+}
