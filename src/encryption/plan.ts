@@ -1,0 +1,151 @@
+/**
+ * The transition engine's only decision: from what is wanted and what was seen to the next line of work. Pure, so
+ * that a run cut off anywhere is finished by asking again. The order of the lines is what keeps data readable:
+ *
+ *   read     every member can read all that is in use        before any of them writes with a new key
+ *   write    every member writes with the target's key       before anything is rewritten
+ *   rewrite  etcd shows nothing but that key                 before any key goes
+ *   prune    the target itself
+ */
+import type { NodeName } from '../ports.ts';
+import {
+  keysOf,
+  noFile,
+  resourcesOf,
+  sameMeaning,
+  withReadKeys,
+  writeKeyOf,
+  type KeyRef,
+  type ProviderFile,
+} from './configuration.ts';
+
+export interface MemberSeen {
+  readonly node: NodeName;
+  /** kube-apiserver runs with --encryption-provider-config. */
+  readonly flag: boolean;
+  /** The provider file on its disk; undefined when there is none. */
+  readonly file: ProviderFile | undefined;
+  /** Whether what is on its disk is what it has loaded; 'unknown': it cannot tell (before 1.34), nobody recorded it. */
+  readonly loaded: 'yes' | 'no' | 'unknown';
+  readonly ready: boolean;
+}
+
+export interface Seen {
+  readonly members: readonly MemberSeen[];
+  /**
+   * Keys that etcd holds values under, by resource (ids as in KeyRef, resolved to bytes by whoever looked);
+   * a resource that is not in it holds nothing. Counted between two equal looks at the members: where all of them
+   * write with the target's key, and it shows nothing else, that is the proof.
+   */
+  readonly stored: ReadonlyMap<string, readonly KeyRef[]>;
+  /** Files that members may have loaded without its being known: what the state says they hold. */
+  readonly recorded: readonly ProviderFile[];
+}
+
+/** What one member gets: a file, or `undefined` for neither flag nor file. */
+export interface Push {
+  readonly node: NodeName;
+  readonly file: ProviderFile | undefined;
+  /** What it gets back if it does not come up; undefined: neither flag nor file. */
+  readonly fallback: ProviderFile | undefined;
+}
+
+export type Line =
+  | { readonly kind: 'read' | 'write' | 'prune'; readonly pushes: readonly Push[]; readonly state: ProviderFile }
+  | { readonly kind: 'rewrite'; readonly resources: readonly string[] }
+  | { readonly kind: 'done' };
+
+/** What the member works with, as far as its disk says. Flag there but file gone: what the state says it had. */
+export function effectiveFile(member: MemberSeen, recorded: readonly ProviderFile[]): ProviderFile {
+  if (!member.flag) return noFile;
+  return member.file ?? recorded[0] ?? noFile;
+}
+
+/** `target`: the wanted file; no entries: encryption off. Throws KEY_CONFLICT. */
+export function nextLine(target: ProviderFile, seen: Seen): Line {
+  const owns = seen.members.map((member) => ({ member, own: effectiveFile(member, seen.recorded) }));
+  const resources = [
+    ...new Set([...resourcesOf(target, ...owns.map(({ own }) => own)), ...seen.stored.keys()]),
+  ];
+  const inUse = (resource: string) => keysInUse(resource, target, seen);
+  const readFile = (own: ProviderFile) => withReadKeys(own, inUse, resources, 'last');
+  const off = target.entries.length === 0;
+
+  const asTarget = (member: MemberSeen): boolean =>
+    off
+      ? !member.flag && member.file === undefined
+      : member.flag && member.file !== undefined && sameMeaning(member.file, target);
+  const onlyWriteKeys = resources.every((resource) => {
+    const write = writeKeyOf(target, resource).id;
+    return (seen.stored.get(resource) ?? []).every((ref) => ref.id === write);
+  });
+  const settled = onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
+  if (settled) return { kind: 'done' };
+
+  // A member that is not ready is worked on first: no other is restarted until it serves.
+  const order = (pushes: Push[]): Push[] => {
+    const ready = new Map(seen.members.map((member) => [member.node, member.ready]));
+    return pushes.toSorted((a, b) => Number(ready.get(a.node) ?? false) - Number(ready.get(b.node) ?? false));
+  };
+
+  const unsettled = owns.filter(({ member, own }) => {
+    const lacks = resources.some((resource) => {
+      const present = new Set(keysOf(own, resource).map((ref) => ref.id));
+      return inUse(resource).some((ref) => !present.has(ref.id));
+    });
+    return lacks || member.loaded !== 'yes' || !member.ready || (member.flag && member.file === undefined);
+  });
+  if (unsettled.length > 0 && (seen.members.length > 1 || unsettled.some(({ member }) => !member.ready))) {
+    // Those that only lack read keys come before those that would start to write with what is on their disk.
+    const pushes = unsettled
+      .toSorted((a, b) => Number(a.member.loaded !== 'yes') - Number(b.member.loaded !== 'yes'))
+      .map(({ member, own }): Push => {
+        const file = readFile(own);
+        const none = file.entries.length === 0 && !member.flag;
+        return { node: member.node, file: none ? undefined : file, fallback: member.flag ? own : undefined };
+      });
+    const canonical = seen.recorded[0] ?? owns[0]?.own ?? noFile;
+    return { kind: 'read', pushes: order(pushes), state: readFile(canonical) };
+  }
+
+  const writing = owns.filter(({ member, own }) => {
+    const differs = resources.some((resource) => writeKeyOf(own, resource).id !== writeKeyOf(target, resource).id);
+    return differs || member.loaded !== 'yes';
+  });
+  const writeFile = (own: ProviderFile) =>
+    withReadKeys(target, (resource) => [...inUse(resource), ...keysOf(own, resource)], resources, 'second');
+  if (writing.length > 0) {
+    const pushes = writing.map(
+      ({ member, own }): Push => ({ node: member.node, file: writeFile(own), fallback: readFile(own) }),
+    );
+    return { kind: 'write', pushes: order(pushes), state: writeFile(writing[0]?.own ?? noFile) };
+  }
+
+  if (!onlyWriteKeys) return { kind: 'rewrite', resources };
+
+  const pruning = owns.filter(({ member }) => !asTarget(member));
+  const pushes = pruning.map(
+    ({ member, own }): Push => ({
+      node: member.node,
+      file: off ? undefined : target,
+      fallback: member.flag ? own : undefined,
+    }),
+  );
+  return pushes.length > 0 ? { kind: 'prune', pushes: order(pushes), state: target } : { kind: 'done' };
+}
+
+/** Every key that a member writes with (loaded, or by the file on its disk), that etcd holds, or that the target writes. */
+function keysInUse(resource: string, target: ProviderFile, seen: Seen): KeyRef[] {
+  const found = new Map<string, KeyRef>();
+  const add = (ref: KeyRef) => found.set(ref.id, ref);
+  for (const member of seen.members) {
+    add(writeKeyOf(effectiveFile(member, seen.recorded), resource));
+    // What it has in memory is one of the files that were ever meant for it.
+    if (member.loaded !== 'yes' && member.flag) {
+      for (const file of seen.recorded) if (file.entries.length > 0) add(writeKeyOf(file, resource));
+    }
+  }
+  for (const ref of seen.stored.get(resource) ?? []) add(ref);
+  add(writeKeyOf(target, resource));
+  return [...found.values()];
+}

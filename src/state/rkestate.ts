@@ -1,0 +1,182 @@
+/**
+ * cluster.rkestate: RKE's format byte for byte where RKE has a field, plus one top-level key of our own, `tsrke`.
+ * Fields that nobody here knows are kept. RKE 1.6 drops `tsrke` when it writes; everything in it can be found
+ * again or done without, save retired keys.
+ */
+import { randomUUID } from 'node:crypto';
+import { keyId, Secret, type Key, type KeyRecord, type LocalProvider } from '../encryption/key.ts';
+import { TsrkeError } from '../errors.ts';
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type JsonObject = Record<string, Json>;
+
+/** The half of the state that RKE calls desiredState or currentState. */
+export interface RkeHalf {
+  rkeConfig?: JsonObject;
+  certificatesBundle?: Record<string, JsonObject>;
+  /** The provider file's text; absent when encryption is off. */
+  encryptionConfig?: string;
+}
+
+export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'adopt';
+
+export interface Transition {
+  readonly kind: TransitionKind;
+  /** The wanted provider file's text; empty: encryption off. */
+  readonly target: string;
+  /** RFC 3339. */
+  readonly started: string;
+}
+
+/** The file a member's kube-apiserver has loaded, for this very start of its container (before 1.34: our only proof). */
+export interface LoadedRecord {
+  readonly startedAt: string;
+  readonly sha256: string;
+}
+
+export interface ProofRecord {
+  readonly at: string;
+  readonly clusterId: string;
+  readonly revision: string;
+  readonly objects: number;
+  readonly writeKey: string;
+}
+
+/** What tsrke keeps beyond RKE's fields. */
+export interface TsrkeBlock {
+  readonly formatVersion: 1;
+  /** Grows with every save; `lineage` tells states apart that were never one. */
+  readonly serial: number;
+  readonly lineage: string;
+  readonly transition?: Transition;
+  readonly keyRing: readonly KeyRecord[];
+  readonly proof?: ProofRecord;
+  readonly loaded: Readonly<Record<string, LoadedRecord>>;
+  readonly hostKeys: Readonly<Record<string, string | readonly string[]>>;
+}
+
+export interface ClusterState {
+  /** The whole document, as parsed; `desiredState` and `currentState` are read and changed here. */
+  readonly document: JsonObject & { desiredState?: RkeHalf; currentState?: RkeHalf };
+  readonly tsrke: TsrkeBlock;
+}
+
+/** Throws STATE_INVALID. No message holds a value from the file. */
+export function parseState(text: string, where: string): ClusterState {
+  const invalid = (what: string) =>
+    new TsrkeError('STATE_INVALID', `${where} is not a usable state file: ${what}`, {
+      next: `restore it from its backup (${where}.backup) or from where it is kept; never start over without it: it holds the keys`,
+    });
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw invalid(text.trim() === '' ? 'it is empty' : 'it is not valid JSON; it may have been cut off');
+  }
+  if (!isObject(document)) throw invalid('it is not a JSON object');
+  for (const half of ['desiredState', 'currentState'] as const) {
+    const value = document[half];
+    if (value === undefined) continue;
+    if (!isObject(value)) throw invalid(`${half} is not an object`);
+    const { encryptionConfig, certificatesBundle, rkeConfig } = value;
+    if (encryptionConfig !== undefined && typeof encryptionConfig !== 'string') {
+      throw invalid(`${half}.encryptionConfig is not a string`);
+    }
+    for (const part of [certificatesBundle, rkeConfig]) {
+      if (part !== undefined && !isObject(part)) throw invalid(`a part of ${half} is not an object`);
+    }
+  }
+  if (document['desiredState'] === undefined && document['currentState'] === undefined) {
+    throw invalid('it has neither desiredState nor currentState');
+  }
+  return { document: document as ClusterState['document'], tsrke: blockOf(document['tsrke'], invalid) };
+}
+
+function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError): TsrkeBlock {
+  if (value === undefined) {
+    return { formatVersion: 1, serial: 0, lineage: randomUUID(), keyRing: [], loaded: {}, hostKeys: {} };
+  }
+  if (!isObject(value)) throw invalid('its `tsrke` part is not an object');
+  if (value['formatVersion'] !== 1) {
+    throw invalid('its `tsrke` part was written by another version of tsrke; use that version or a newer one');
+  }
+  const ring = value['keyRing'];
+  if (!Array.isArray(ring)) throw invalid('its key ring is missing');
+  const keyRing = ring.map((each): KeyRecord => {
+    if (!isObject(each)) throw invalid('its key ring holds something that is no key');
+    const { provider, name, secret, created, retired, why } = each;
+    if (typeof name !== 'string' || typeof secret !== 'string') throw invalid('a key in its ring has no name or secret');
+    return {
+      provider: provider as LocalProvider,
+      name,
+      secret: new Secret(secret),
+      created: String(created),
+      ...(typeof retired === 'string' ? { retired } : {}),
+      why: String(why),
+    };
+  });
+  return { ...(value as unknown as TsrkeBlock), keyRing };
+}
+
+/** The file's text, as Go's encoder writes it: two spaces, `<`, `>` and `&` escaped, no newline at the end. */
+export function serialiseState(state: ClusterState, options: { readonly compact?: boolean } = {}): string {
+  return goJson(withBlock(state, (key) => key.secret.reveal()), options.compact === true ? undefined : 2);
+}
+
+/**
+ * The copy for the cluster itself while it is not stored encrypted there: names and fingerprints in place of keys.
+ */
+export function serialiseWithoutKeys(state: ClusterState): string {
+  const document = structuredClone(withBlock(state, (key) => `sha256:${key.secret.fingerprint}`));
+  const strip = (text: string) =>
+    text.replace(/^(\s*secret:\s*)(\S+)$/gm, (_all, head: string, secret: string) => {
+      return `${head}sha256:${new Secret(secret.replace(/^"|"$/g, '')).fingerprint}`;
+    });
+  for (const half of ['desiredState', 'currentState'] as const) {
+    const part = document[half];
+    if (part?.encryptionConfig !== undefined) part.encryptionConfig = strip(part.encryptionConfig);
+  }
+  const block = document['tsrke'];
+  if (isObject(block) && isObject(block['transition']) && typeof block['transition']['target'] === 'string') {
+    block['transition']['target'] = strip(block['transition']['target']);
+  }
+  return goJson(document, undefined);
+}
+
+function withBlock(state: ClusterState, secretOf: (key: Key) => string): ClusterState['document'] {
+  if (state.tsrke.serial === 0) return state.document;
+  const keyRing = state.tsrke.keyRing.map((key) => ({
+    name: key.name,
+    provider: key.provider,
+    secret: secretOf(key),
+    fingerprint: key.secret.fingerprint,
+    created: key.created,
+    ...(key.retired === undefined ? {} : { retired: key.retired }),
+    why: key.why,
+  }));
+  const { tsrke: _old, ...rest } = state.document;
+  return { ...rest, tsrke: { ...state.tsrke, keyRing } as unknown as Json } as ClusterState['document'];
+}
+
+function goJson(value: unknown, indent: number | undefined): string {
+  const escapes: Record<string, string> = { '<': '\\u003c', '>': '\\u003e', '&': '\\u0026' };
+  return JSON.stringify(value, undefined, indent).replace(/[<>&\u2028\u2029]/g, (found) => {
+    return escapes[found] ?? `\\u${found.charCodeAt(0).toString(16)}`;
+  });
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The ring with these keys in it as well; what is there stays as it is (rings are only ever merged by union). */
+export function withKeys(
+  ring: readonly KeyRecord[],
+  keys: readonly Key[],
+  created: string,
+  why: string,
+): readonly KeyRecord[] {
+  const known = new Set(ring.map(keyId));
+  const added = keys.filter((key) => !known.has(keyId(key)));
+  return [...ring, ...added.map((key): KeyRecord => ({ ...key, created, why }))];
+}
