@@ -3,7 +3,7 @@ import { Ajv } from 'ajv';
 import type { ErrorObject } from 'ajv';
 import { escapePointer } from './document.ts';
 import type { Document } from './document.ts';
-import { clusterSchema, isMap, schemaOf } from './schema.ts';
+import { clusterSchema, isMap, schemaOf, takesText } from './schema.ts';
 import type { Schema } from './schema.ts';
 
 const validate = new Ajv({ allErrors: true, allowUnionTypes: true, verbose: true }).compile(clusterSchema);
@@ -16,12 +16,13 @@ export function check(
   const found: { pointer: string; text: string }[] = [];
   const report = (pointer: string, text: string) => void found.push({ pointer, text });
 
-  validate(raw);
+  validate(withoutEmpty(raw, clusterSchema));
   for (const error of validate.errors ?? []) {
     if (error.keyword === 'additionalProperties') {
       const key = String(error.params['additionalProperty']);
       if (!ignoreUnknownKeys) report(`${error.instancePath}/${escapePointer(key)}`, unknownKey(key, error));
-    } else {
+    } else if (error.keyword !== 'minItems') {
+      // An empty list of nodes or roles is told below, in better words.
       report(error.instancePath, wrongValue(error));
     }
   }
@@ -33,6 +34,21 @@ export function check(
     .map(({ pointer, text }) => ({ place: document.place(pointer), text }))
     .sort((a, b) => a.place.localeCompare(b.place, 'en', { numeric: true }))
     .map(({ place, text }) => `${place}: ${text}`);
+}
+
+/** Null and empty text mean "not set" wherever RKE reads text, also where only some words are allowed. */
+function withoutEmpty(value: unknown, schema: Schema | undefined): unknown {
+  if (Array.isArray(value)) return value.map((item) => withoutEmpty(item, schema?.items));
+  if (!isMap(value)) return value;
+  const told = Object.entries(value).filter(([key, item]) => {
+    const child = schema && schemaOf(schema, key);
+    const known = child !== undefined || schema?.additionalProperties !== false;
+    const unset = item === null || (item === '' && child !== undefined && (takesText(child) || child.enum));
+    return !(known && unset);
+  });
+  return Object.fromEntries(
+    told.map(([key, item]) => [key, withoutEmpty(item, schema && schemaOf(schema, key))]),
+  );
 }
 
 type Reporter = (pointer: string, text: string) => void;
@@ -47,8 +63,8 @@ function checkNodes(raw: Record<string, unknown>, report: Reporter): void {
     const at = `/nodes/${index}`;
     for (const key of ['address', 'user', 'role']) {
       const value = node[key];
-      const empty = value === '' || value === null || (Array.isArray(value) && value.length === 0);
-      if (key in node && empty) report(`${at}/${key}`, `\`${key}\` of nodes[${index}] is empty`);
+      if (Array.isArray(value) && value.length === 0)
+        report(`${at}/${key}`, `\`${key}\` of nodes[${index}] is empty`);
     }
     checkPort(node['port'], `${at}/port`, report);
 
@@ -71,7 +87,8 @@ function checkNodes(raw: Record<string, unknown>, report: Reporter): void {
   });
   const isControlPlane = (node: Record<string, unknown>) =>
     Array.isArray(node['role']) && node['role'].includes('controlplane');
-  if (!nodes.some(isControlPlane)) report('/nodes', 'no node has the role `controlplane`');
+  if (Array.isArray(raw['nodes']) && !nodes.some(isControlPlane))
+    report('/nodes', 'no node has the role `controlplane`');
 }
 
 function checkBastion(raw: Record<string, unknown>, report: Reporter): void {
@@ -111,7 +128,7 @@ function wrongValue(error: ErrorObject): string {
   const where = spoken(error.instancePath);
   switch (error.keyword) {
     case 'required':
-      return `\`${String(error.params['missingProperty'])}\` of ${where} is missing`;
+      return `\`${String(error.params['missingProperty'])}\`${where === '' ? '' : ` of ${where}`} is missing`;
     case 'enum': {
       const allowed = (error.params['allowedValues'] as unknown[]).filter(
         (value) => value !== '' && value !== null,
@@ -129,7 +146,8 @@ function wrongValue(error: ErrorObject): string {
 }
 
 function wanted(types: readonly string[]): string {
-  if (types.includes('string')) return types.includes('number') ? 'text' : 'a number or text';
+  if (types[0] === 'string') return 'text';
+  if (types.includes('string')) return 'a number or text';
   if (types.includes('object')) return 'a map';
   if (types.includes('array')) return 'a list';
   if (types.includes('boolean')) return 'true or false';
