@@ -3,8 +3,8 @@ import { Ajv } from 'ajv';
 import type { ErrorObject } from 'ajv';
 import { escapePointer } from './document.ts';
 import type { Document } from './document.ts';
-import { clusterSchema, isMap, schemaOf, takesText } from './schema.ts';
-import type { Schema } from './schema.ts';
+import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
+import type { Schema } from './keys.ts';
 
 const validate = new Ajv({ allErrors: true, allowUnionTypes: true, verbose: true }).compile(clusterSchema);
 

@@ -3,8 +3,8 @@
  * every default, so a key that was taken out of the file cannot be told from one that never stood there.
  */
 import type { ClusterConfig } from './load.ts';
-import { clusterSchema, isMap, schemaOf, stateKey } from './schema.ts';
-import type { Schema } from './schema.ts';
+import { clusterSchema, isMap, schemaOf, stateKey } from './keys.ts';
+import type { Schema } from './keys.ts';
 
 export interface Difference {
   /** In the state's keys: `services.kubeApi.extraArgs.v`, `nodes[198.51.100.11].role`. */

@@ -6,8 +6,8 @@ import type { SshTarget } from '../hosts/ssh-auth.ts';
 import { check } from './check.ts';
 import { escapePointer, parseDocument } from './document.ts';
 import type { Document } from './document.ts';
-import { clusterSchema, isMap, schemaOf, takesText } from './schema.ts';
-import type { Schema } from './schema.ts';
+import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
+import type { Schema } from './keys.ts';
 
 export interface LoadOptions {
   /** Leave keys that nobody knows alone, as RKE does. */
