@@ -2,7 +2,8 @@
 # Hosts for the real lab: each one a network, mount, UTS and PID namespace with its own sshd and dockerd.
 #   hosts.sh hold WHAT   take the machine-wide lock, say `held`, keep it until stdin ends, then clean up
 #   hosts.sh up N        clean up, then start h1..hN (the caller holds the lock)
-#   hosts.sh down        remove everything that `up` made, whatever state it is in
+#   hosts.sh down        remove everything that `up` made, whatever state it is in (the caller holds the lock)
+#   hosts.sh release [--force]   the same for people: with the lock, forced also if another has it
 #   hosts.sh reboot|plug|unplug HOST
 #   hosts.sh sh HOST COMMAND
 set -euo pipefail
@@ -31,7 +32,20 @@ take_lock() { # what for
 hold() {
   take_lock "$1"
   echo held
-  cat >/dev/null || true
+  cat >/dev/null 8>&- || true
+  down
+  : >"$LOCK"
+}
+
+release() { # [--force]: clean up what nobody holds, or, forced, what somebody does
+  exec 8>>"$LOCK"
+  if ! flock -n 8; then
+    [ "${1:-}" = --force ] || fail "the lab is in use by: $(owner | tail -n +2); --force ends it"
+    local pid start boot
+    read -r pid start boot <"$LOCK"
+    if process_is "$pid" "$start" "$boot"; then kill -9 "$pid"; fi
+    flock -w 10 8 || fail "the lab's lock is not given back"
+  fi
   down
   : >"$LOCK"
 }
@@ -282,10 +296,11 @@ init) init "$2" "$3" ;;
 hold) hold "${2:-someone}" ;;
 up) up "${2:-3}" ;;
 down) down ;;
+release) release "${2:-}" ;;
 reboot) reboot "$2" ;;
 plug) ip link set "ts-$2" up ;;
 unplug) ip link set "ts-$2" down ;;
 sh) exec nsenter -t "$(init_of "$STATE/$2")" -m -u -n -p -- sh -c "cd /; $3" ;;
 prepare-docker) prepare_docker "$2" ;;
-*) sed -n '2,7s/^# \{0,1\}//p' "$SELF" >&2; exit 3 ;;
+*) sed -n '2,8s/^# \{0,1\}//p' "$SELF" >&2; exit 3 ;;
 esac

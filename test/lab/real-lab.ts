@@ -330,7 +330,17 @@ async function createContainers(host: LabHost, count: number, options: LabOption
   for (const name of ['service-sidekick', 'etcd', 'kube-apiserver']) {
     const one = inspected.find((candidate) => candidate.Name === `/${name}`);
     if (one === undefined) throw new Error(`the fixture has no container ${name} on ${host.name}`);
-    const { Config, HostConfig } = one;
+    const { Config } = one;
+    // dockerode's types leave some of it `any`.
+    const HostConfig = one.HostConfig as {
+      readonly NetworkMode: string;
+      readonly RestartPolicy: { readonly Name: string };
+      readonly Privileged: boolean;
+      readonly PidMode: string;
+      readonly Binds: string[] | null;
+      readonly SecurityOpt: string[] | null;
+      readonly VolumesFrom: string[] | null;
+    };
     const encrypted = options.encryption === 'on';
     const wanted: ContainerCreateOptions = {
       name,
@@ -339,18 +349,18 @@ async function createContainers(host: LabHost, count: number, options: LabOption
       Labels: Config.Labels,
       User: Config.User,
       HostConfig: {
-        NetworkMode: HostConfig.NetworkMode ?? 'host',
-        RestartPolicy: HostConfig.RestartPolicy ?? { Name: '' },
-        Privileged: HostConfig.Privileged ?? false,
-        ...(HostConfig.PidMode && { PidMode: HostConfig.PidMode }),
-        ...(HostConfig.Binds && { Binds: HostConfig.Binds }),
-        ...(HostConfig.SecurityOpt && { SecurityOpt: HostConfig.SecurityOpt as string[] }),
-        ...(HostConfig.VolumesFrom && { VolumesFrom: HostConfig.VolumesFrom as string[] }),
+        NetworkMode: HostConfig.NetworkMode,
+        RestartPolicy: HostConfig.RestartPolicy,
+        Privileged: HostConfig.Privileged,
+        PidMode: HostConfig.PidMode,
+        ...(HostConfig.Binds !== null && { Binds: HostConfig.Binds }),
+        ...(HostConfig.SecurityOpt !== null && { SecurityOpt: HostConfig.SecurityOpt }),
+        ...(HostConfig.VolumesFrom !== null && { VolumesFrom: HostConfig.VolumesFrom }),
       },
     };
     const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
     if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
-    const cmd = cut(Config.Cmd as string[] | null, count, encrypted);
+    const cmd = cut(Config.Cmd, count, encrypted);
     if (cmd.length > 0) wanted.Cmd = cmd;
     if ((Config.Volumes as object | null) !== null) wanted.Volumes = Config.Volumes;
     const container = await host.docker.createContainer(wanted);
@@ -411,6 +421,26 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   const clients = new Set<RunningClients>();
   const numbers = new Map<string, number>();
 
+  async function kube(
+    host: LabHost,
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType = 'application/json',
+    timeout = 60_000,
+  ): Promise<KubeAnswer> {
+    const answer = await request(`https://${host.address}:6443${path}`, {
+      dispatcher: agent,
+      method,
+      signal: AbortSignal.timeout(timeout),
+      ...(body !== undefined && {
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+        headers: { 'content-type': contentType },
+      }),
+    });
+    return { status: answer.statusCode, text: await answer.body.text() };
+  }
+
   const lab: RealLab = {
     dir,
     config,
@@ -452,18 +482,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
       });
     },
 
-    async kube(host, method, path, body, contentType = 'application/json') {
-      const answer = await request(`https://${host.address}:6443${path}`, {
-        dispatcher: agent,
-        method,
-        signal: AbortSignal.timeout(60_000),
-        ...(body !== undefined && {
-          body: typeof body === 'string' ? body : JSON.stringify(body),
-          headers: { 'content-type': contentType },
-        }),
-      });
-      return { status: answer.statusCode, text: await answer.body.text() };
-    },
+    kube: (host, method, path, body, contentType) => kube(host, method, path, body, contentType),
 
     async createSecrets(n, { size = 1024, namespace = 'default', prefix = 'secret' } = {}) {
       const [first] = hosts;
@@ -496,7 +515,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
 
     async startClients() {
       const started = await startClients(hosts, (host, method, path, body) =>
-        lab.kube(host, method, path, body),
+        kube(host, method, path, body, undefined, 10_000),
       );
       clients.add(started);
       return started;
