@@ -141,7 +141,10 @@ export function withReadKeys(
       const present = new Set(keysOf(file, resource).map((ref) => ref.id));
       for (const ref of needed(resource)) if (!present.has(ref.id)) wanted.set(ref.id, ref);
     }
-    return { resources: entry.resources, providers: [...wanted.values()].reduce(added(place), entry.providers) };
+    return {
+      resources: entry.resources,
+      providers: [...wanted.values()].reduce(added(place), entry.providers),
+    };
   });
   const more = new Map<string, { resources: string[]; refs: readonly KeyRef[] }>();
   for (const resource of resources) {
@@ -184,7 +187,11 @@ function added(place: 'last' | 'second') {
 export function renderProviderFile(file: ProviderFile): string {
   const lines = ['apiVersion: apiserver.config.k8s.io/v1', 'kind: EncryptionConfiguration', 'resources:'];
   for (const entry of file.entries) {
-    lines.push('- resources:', ...entry.resources.map((resource) => `  - ${quoted(resource)}`), '  providers:');
+    lines.push(
+      '- resources:',
+      ...entry.resources.map((resource) => `  - ${quoted(resource)}`),
+      '  providers:',
+    );
     for (const provider of entry.providers) lines.push(...providerLines(provider));
   }
   return lines.join('\n');
@@ -228,7 +235,9 @@ function quoted(text: string): string {
  */
 export function parseProviderFile(text: string, where: string): ProviderFile {
   const invalid = (what: string, cause?: unknown): TsrkeError =>
-    new TsrkeError('PROVIDER_FILE_INVALID', `${where} is not a usable EncryptionConfiguration: ${what}`, { cause });
+    new TsrkeError('PROVIDER_FILE_INVALID', `${where} is not a usable EncryptionConfiguration: ${what}`, {
+      cause,
+    });
   let document: unknown;
   try {
     document = load(text, { schema: CORE_SCHEMA, json: true });
@@ -241,7 +250,8 @@ export function parseProviderFile(text: string, where: string): ProviderFile {
     throw invalid(`${path} must be a list that is not empty`);
   };
   const map = (value: unknown, path: string): Record<string, unknown> => {
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
     throw invalid(`${path} must be a mapping`);
   };
   const string = (value: unknown, path: string): string => {
@@ -271,7 +281,9 @@ export function parseProviderFile(text: string, where: string): ProviderFile {
         const secret = new Secret(string(key['secret'], `${keyPath}.secret`));
         const lengths = local === 'secretbox' ? [32] : [16, 24, 32];
         if (!lengths.includes(secret.bytes().length)) {
-          throw invalid(`${keyPath}.secret is not of the expected length, expected one of [${lengths.join(' ')}]`);
+          throw invalid(
+            `${keyPath}.secret is not of the expected length, expected one of [${lengths.join(' ')}]`,
+          );
         }
         const keyName = string(key['name'], `${keyPath}.name`);
         // kube-apiserver allows it, but what etcd then holds cannot be told apart by its prefix.
@@ -280,7 +292,9 @@ export function parseProviderFile(text: string, where: string): ProviderFile {
       });
       return { kind: local, keys };
     });
-    const resources = list(entry['resources'], `${at}.resources`).map((name) => string(name, `${at}.resources`));
+    const resources = list(entry['resources'], `${at}.resources`).map((name) =>
+      string(name, `${at}.resources`),
+    );
     return { resources, providers };
   });
   return { entries };

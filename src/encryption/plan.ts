@@ -51,7 +51,11 @@ export interface Push {
 }
 
 export type Line =
-  | { readonly kind: 'read' | 'write' | 'prune'; readonly pushes: readonly Push[]; readonly state: ProviderFile }
+  | {
+      readonly kind: 'read' | 'write' | 'prune';
+      readonly pushes: readonly Push[];
+      readonly state: ProviderFile;
+    }
   | { readonly kind: 'rewrite'; readonly resources: readonly string[] }
   | { readonly kind: 'done' };
 
@@ -79,7 +83,8 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     const write = writeKeyOf(target, resource).id;
     return (seen.stored.get(resource) ?? []).every((ref) => ref.id === write);
   });
-  const settled = onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
+  const settled =
+    onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
   if (settled) return { kind: 'done' };
 
   // A member that is not ready is worked on first: no other is restarted until it serves.
@@ -109,28 +114,30 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
   }
 
   const writing = owns.filter(({ member, own }) => {
-    const differs = resources.some((resource) => writeKeyOf(own, resource).id !== writeKeyOf(target, resource).id);
+    const differs = resources.some(
+      (resource) => writeKeyOf(own, resource).id !== writeKeyOf(target, resource).id,
+    );
     return differs || member.loaded !== 'yes';
   });
   const writeFile = (own: ProviderFile) =>
     withReadKeys(target, (resource) => [...inUse(resource), ...keysOf(own, resource)], resources, 'second');
   if (writing.length > 0) {
-    const pushes = writing.map(
-      ({ member, own }): Push => ({ node: member.node, file: writeFile(own), fallback: readFile(own) }),
-    );
+    const pushes = writing.map(({ member, own }): Push => ({
+      node: member.node,
+      file: writeFile(own),
+      fallback: readFile(own),
+    }));
     return { kind: 'write', pushes: order(pushes), state: writeFile(writing[0]?.own ?? noFile) };
   }
 
   if (!onlyWriteKeys) return { kind: 'rewrite', resources };
 
   const pruning = owns.filter(({ member }) => !asTarget(member));
-  const pushes = pruning.map(
-    ({ member, own }): Push => ({
-      node: member.node,
-      file: off ? undefined : target,
-      fallback: member.flag ? own : undefined,
-    }),
-  );
+  const pushes = pruning.map(({ member, own }): Push => ({
+    node: member.node,
+    file: off ? undefined : target,
+    fallback: member.flag ? own : undefined,
+  }));
   return pushes.length > 0 ? { kind: 'prune', pushes: order(pushes), state: target } : { kind: 'done' };
 }
 

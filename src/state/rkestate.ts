@@ -55,9 +55,16 @@ export interface TsrkeBlock {
   readonly hostKeys: Readonly<Record<string, string | readonly string[]>>;
 }
 
+/** The file as parsed; fields that nobody here knows are kept in their places. */
+export interface StateDocument {
+  readonly [key: string]: unknown;
+  readonly desiredState?: RkeHalf;
+  readonly currentState?: RkeHalf;
+}
+
 export interface ClusterState {
   /** The whole document, as parsed; `desiredState` and `currentState` are read and changed here. */
-  readonly document: JsonObject & { desiredState?: RkeHalf; currentState?: RkeHalf };
+  readonly document: StateDocument;
   readonly tsrke: TsrkeBlock;
 }
 
@@ -89,7 +96,7 @@ export function parseState(text: string, where: string): ClusterState {
   if (document['desiredState'] === undefined && document['currentState'] === undefined) {
     throw invalid('it has neither desiredState nor currentState');
   }
-  return { document: document as ClusterState['document'], tsrke: blockOf(document['tsrke'], invalid) };
+  return { document: document as unknown as StateDocument, tsrke: blockOf(document['tsrke'], invalid) };
 }
 
 function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError): TsrkeBlock {
@@ -98,14 +105,17 @@ function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError)
   }
   if (!isObject(value)) throw invalid('its `tsrke` part is not an object');
   if (value['formatVersion'] !== 1) {
-    throw invalid('its `tsrke` part was written by another version of tsrke; use that version or a newer one');
+    throw invalid(
+      'its `tsrke` part was written by another version of tsrke; use that version or a newer one',
+    );
   }
   const ring = value['keyRing'];
   if (!Array.isArray(ring)) throw invalid('its key ring is missing');
   const keyRing = ring.map((each): KeyRecord => {
     if (!isObject(each)) throw invalid('its key ring holds something that is no key');
     const { provider, name, secret, created, retired, why } = each;
-    if (typeof name !== 'string' || typeof secret !== 'string') throw invalid('a key in its ring has no name or secret');
+    if (typeof name !== 'string' || typeof secret !== 'string')
+      throw invalid('a key in its ring has no name or secret');
     return {
       provider: provider as LocalProvider,
       name,
@@ -120,7 +130,10 @@ function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError)
 
 /** The file's text, as Go's encoder writes it: two spaces, `<`, `>` and `&` escaped, no newline at the end. */
 export function serialiseState(state: ClusterState, options: { readonly compact?: boolean } = {}): string {
-  return goJson(withBlock(state, (key) => key.secret.reveal()), options.compact === true ? undefined : 2);
+  return goJson(
+    withBlock(state, (key) => key.secret.reveal()),
+    options.compact === true ? undefined : 2,
+  );
 }
 
 /**
@@ -143,7 +156,7 @@ export function serialiseWithoutKeys(state: ClusterState): string {
   return goJson(document, undefined);
 }
 
-function withBlock(state: ClusterState, secretOf: (key: Key) => string): ClusterState['document'] {
+function withBlock(state: ClusterState, secretOf: (key: Key) => string): StateDocument {
   if (state.tsrke.serial === 0) return state.document;
   const keyRing = state.tsrke.keyRing.map((key) => ({
     name: key.name,
@@ -155,7 +168,7 @@ function withBlock(state: ClusterState, secretOf: (key: Key) => string): Cluster
     why: key.why,
   }));
   const { tsrke: _old, ...rest } = state.document;
-  return { ...rest, tsrke: { ...state.tsrke, keyRing } as unknown as Json } as ClusterState['document'];
+  return { ...rest, tsrke: { ...state.tsrke, keyRing } };
 }
 
 function goJson(value: unknown, indent: number | undefined): string {

@@ -1,0 +1,33 @@
+/** What the engine is given: the ports, and a state that is durable once `save` has resolved. */
+import type { Clock, ContainerRuntime, Etcd, KubeApi, NodeFiles, NodeName, Report } from '../ports.ts';
+import type { ClusterState } from '../state/rkestate.ts';
+
+export interface World {
+  readonly files: NodeFiles;
+  readonly runtime: ContainerRuntime;
+  readonly kube: KubeApi;
+  readonly etcd: Etcd;
+  /** kube-apiserver's --etcd-prefix. */
+  readonly etcdPrefix: string;
+  readonly clock: Clock;
+  readonly report: Report;
+  /**
+   * Everyone who runs a kube-apiserver of this cluster, looked up anew. Throws MEMBER_UNKNOWN for one that no
+   * file names, NODE_UNREACHABLE for one that cannot be reached.
+   */
+  members(signal: AbortSignal): Promise<readonly NodeName[]>;
+  /**
+   * Makes the state durable here, then in the cluster (as far as an apiserver serves). `encrypted`: the copy in
+   * the cluster is itself stored encrypted, so that it may hold keys. Throws STATE_WRITE, STATE_STALE or LOCK_LOST.
+   */
+  save(state: ClusterState, encrypted: boolean, signal: AbortSignal): Promise<ClusterState>;
+}
+
+/** kube-apiserver's flag for the provider file, and where RKE 1.6 puts the file. */
+export const providerFlag = '--encryption-provider-config';
+export const providerPath = '/etc/kubernetes/ssl/encryption.yaml';
+
+/** The file that the arguments name; undefined without the flag. */
+export function providerPathOf(args: readonly string[]): string | undefined {
+  return args.findLast((each) => each.startsWith(`${providerFlag}=`))?.slice(providerFlag.length + 1);
+}

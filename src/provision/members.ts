@@ -1,0 +1,87 @@
+/** Who runs a kube-apiserver of this cluster: by the files, by the nodes themselves, and by the cluster's own word. */
+import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { TsrkeError } from '../errors.ts';
+import { endpointAddresses, identityLeases } from '../kube/members.ts';
+import { readiness, serverVersion } from '../kube/ready.ts';
+import type { ContainerRuntime, KubeApi, NodeName } from '../ports.ts';
+import type { ClusterState } from '../state/rkestate.ts';
+
+/** Controlplane nodes of cluster.yml and of currentState; where both have one (same address), cluster.yml's way to it. */
+export function candidates(config: ClusterConfig, state: ClusterState): ConfigNode[] {
+  const wanted = config.nodes.filter((node) => node.roles.includes('controlplane'));
+  const known = new Set(wanted.map((node) => node.address));
+  const recorded = state.document.currentState?.rkeConfig?.['nodes'];
+  const nodes = Array.isArray(recorded) ? (recorded as unknown as RecordedNode[]) : [];
+  const fallback = config.nodes[0];
+  return [
+    ...wanted,
+    ...nodes
+      .filter((node) => node.role?.includes('controlplane') === true && !known.has(node.address))
+      .map((node): ConfigNode => {
+        const sshKeyPath = node.sshKeyPath ?? fallback?.sshKeyPath;
+        return {
+          name: (node.hostnameOverride ?? node.address).toLowerCase(),
+          address: node.address,
+          internalAddress: node.internalAddress ?? node.address,
+          port: Number(node.port ?? 22),
+          user: node.user ?? 'root',
+          roles: ['controlplane'],
+          sshAgentAuth: fallback?.sshAgentAuth ?? false,
+          dockerSocket: node.dockerSocket ?? '/var/run/docker.sock',
+          ...(sshKeyPath === undefined ? {} : { sshKeyPath }),
+        };
+      }),
+  ];
+}
+
+interface RecordedNode {
+  readonly address: string;
+  readonly role?: readonly string[];
+  readonly hostnameOverride?: string;
+  readonly internalAddress?: string;
+  readonly port?: string;
+  readonly user?: string;
+  readonly sshKeyPath?: string;
+  readonly dockerSocket?: string;
+}
+
+export interface MemberSources {
+  readonly nodes: readonly ConfigNode[];
+  readonly runtime: ContainerRuntime;
+  readonly kube: KubeApi;
+  /** Nodes that were found to run no kube-apiserver, or to be gone for good. */
+  readonly left: ReadonlySet<NodeName>;
+}
+
+/**
+ * The members, each reached through Docker. Throws NODE_UNREACHABLE for one that cannot be, and MEMBER_UNKNOWN for an
+ * apiserver that the cluster names (Endpoints default/kubernetes, from 1.26 identity Leases) and no file does.
+ */
+export async function members(sources: MemberSources, signal: AbortSignal): Promise<NodeName[]> {
+  const { nodes, runtime, kube, left } = sources;
+  const found = nodes.filter((node) => !left.has(node.name));
+  const containers = await Promise.all(found.map((node) => runtime.apiserver(node.name, signal)));
+  const serving: ConfigNode[] = [];
+  for (const node of found) if ((await readiness(kube, node.name, signal)).serves) serving.push(node);
+  const [asked] = serving;
+  if (asked !== undefined) {
+    const known = new Set(found.flatMap((node) => [node.address, node.internalAddress]));
+    const strangers = (await endpointAddresses(kube, asked.name, signal)).filter(
+      (address) => !known.has(address),
+    );
+    if ((await serverVersion(kube, asked.name, signal)).minor >= 26) {
+      const hostnames = new Set(containers.map((container) => container?.hostname));
+      for (const { hostname, name } of await identityLeases(kube, asked.name, signal)) {
+        if (!hostnames.has(hostname)) strangers.push(hostname === '' ? name : hostname);
+      }
+    }
+    if (strangers.length > 0) {
+      throw new TsrkeError(
+        'MEMBER_UNKNOWN',
+        `the cluster has a kube-apiserver that cluster.yml does not name: ${[...new Set(strangers)].join(', ')}`,
+        { next: 'add it to `nodes:`, or stop it and run the same command again a minute later' },
+      );
+    }
+  }
+  return found.map((node) => node.name);
+}
