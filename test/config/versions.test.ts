@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  atLeast,
+  defaultVersion,
+  dockerVersions,
+  knownVersions,
+  kubernetesVersion,
+  serviceOptions,
+} from '../../src/config/versions.ts';
+
+function version(text: string) {
+  const found = kubernetesVersion(text);
+  if (found === undefined) throw new Error(`${text} is no version`);
+  return found;
+}
+
+describe('the catalogue', () => {
+  test('has 61 versions, the newest of them the default', () => {
+    expect(knownVersions).toHaveLength(61);
+    expect(knownVersions.at(-1)).toBe(defaultVersion);
+    expect(version(defaultVersion)).toMatchObject({ major: 1, minor: 30, known: true });
+  });
+
+  test('is in order, and complete for each version', () => {
+    const minors = knownVersions.map((known) => version(known).minor);
+    expect(minors).toEqual([...minors].sort((a, b) => a - b));
+    for (const known of knownVersions) {
+      const { systemImages } = version(known);
+      expect(systemImages['kubernetes']).toBe(`rancher/hyperkube:${known.replace(/-\d+$/, '')}`);
+      for (const image of ['etcd', 'alpine', 'podInfraContainer', 'nginxProxy', 'coredns', 'metricsServer']) {
+        expect(systemImages[image]).toMatch(/^rancher\/.+:.+$/);
+      }
+    }
+  });
+
+  test.each([
+    ['v1.24.2-rancher1-1', 'etcd', 'rancher/mirrored-coreos-etcd:v3.5.4'],
+    ['v1.24.8-rancher1-1', 'alpine', 'rancher/rke-tools:v0.1.88'],
+    ['v1.30.5-rancher1-1', 'nginxProxy', 'rancher/rke-tools:v0.1.103'],
+  ])('%s has %s %s', (known, image, wanted) => {
+    expect(version(known).systemImages[image]).toBe(wanted);
+  });
+
+  test('says which Docker versions and arguments belong to a minor version', () => {
+    expect(dockerVersions(version('v1.24.2-rancher1-1'))).not.toContain('25.0.x');
+    expect(dockerVersions(version('v1.26.8-rancher1-1'))).toContain('25.0.x');
+    expect(dockerVersions(version('v1.30.5-rancher1-1'))?.at(-1)).toBe('27.2.x');
+    expect(serviceOptions(version('v1.24.2-rancher1-1'))?.['kubeController']).toHaveProperty(
+      'pod-eviction-timeout',
+    );
+    expect(serviceOptions(version('v1.30.5-rancher1-1'))?.['kubeController']).not.toHaveProperty(
+      'pod-eviction-timeout',
+    );
+  });
+
+  test('knows nothing of a minor version beyond it', () => {
+    const later = version('v1.31.1-rancher1-1');
+    expect(later).toMatchObject({ known: false, systemImages: {} });
+    expect(dockerVersions(later)).toBeUndefined();
+    expect(serviceOptions(later)).toBeUndefined();
+  });
+});
+
+test.each([
+  '1.30.5-rancher1-1',
+  'v1.30-rancher1-1',
+  'v1.30.5',
+  'v1.30.5-k3s1',
+  'latest',
+  '',
+  'v1.30.5-rancher1-1 ',
+])("%j is not a version in RKE's form", (text) => {
+  expect(kubernetesVersion(text)).toBeUndefined();
+});
+
+test('at least compares minor versions', () => {
+  fc.assert(
+    fc.property(fc.nat(60), fc.nat(60), (minor, than) => {
+      if (atLeast(version(`v1.${minor}.0-rancher1-1`), than) !== minor >= than) throw new Error('differs');
+    }),
+  );
+});
