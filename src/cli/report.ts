@@ -25,13 +25,16 @@ export function plainReport({ write, debug, every = 3_000 }: PlainReportOptions)
       depth += 1;
       let last = -Infinity;
       let shown = '';
+      let shownText = '';
       let end: string | undefined;
       try {
         return await work({
           progress(text) {
             const now = performance.now();
+            // The same thing going on (only figures or the reason in brackets differ) is thinned out.
             const head = text.replace(/[\d(].*/s, '');
-            if (head === shown && now - last < every) return;
+            if (head === shown && (now - last < every || text === shownText)) return;
+            shownText = text;
             shown = head;
             last = now;
             write(`${indent()}${text}`);

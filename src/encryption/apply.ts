@@ -60,6 +60,9 @@ export async function carryOut(
       case 'read':
       case 'write':
       case 'prune': {
+        // The look that led here is the proof. Forgetting older revisions makes an old continue token or watch meet
+        // 410, which clients know, and not a value whose key is gone (seen with 1.34.4 and etcd 3.5).
+        if (line.kind === 'prune') await world.etcd.compact(look.census.revision, signal);
         const keepText = line.kind === 'prune' && line.state.entries.length === 0;
         state = await world.save(
           withLine(state, keepText ? undefined : line.state, look, world.clock.now()),

@@ -149,7 +149,8 @@ export function withReadKeys(
   const more = new Map<string, { resources: string[]; refs: readonly KeyRef[] }>();
   for (const resource of resources) {
     if (named.has(resource)) continue;
-    const refs = needed(resource).filter((ref) => ref.id !== 'identity');
+    const all = needed(resource).filter((ref) => ref.id !== 'identity');
+    const refs = [...new Map(all.map((ref) => [ref.id, ref])).values()];
     if (refs.length === 0) continue;
     const alike = refs.map((ref) => ref.id).join(',');
     const group = more.get(alike);

@@ -54,7 +54,7 @@ export async function lookAtMember(
   const look = { node, flag: flagPath !== undefined, file, ready, container, path, onDisk };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
-  if (container.interrupted || !container.running) return { ...look, loaded: 'no' };
+  if (!container.running) return { ...look, loaded: 'no' };
   if (flagPath === undefined) return { ...look, loaded: 'yes' };
   if (onDisk === undefined || !serves) return { ...look, loaded: 'no' };
   if ((await serverVersion(world.kube, node, signal)).minor >= reportsHash) {
@@ -104,7 +104,13 @@ export async function observe(world: World, state: ClusterState, signal: AbortSi
 
 async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal): Promise<MemberLook[]> {
   const nodes = await world.members(signal);
-  return await Promise.all(nodes.map((node) => lookAtMember(world, node, state.tsrke.loaded, signal)));
+  return await Promise.all(
+    nodes.map(async (node): Promise<MemberLook> => {
+      const look = await lookAtMember(world, node, state.tsrke.loaded, signal);
+      // A recreation that was cut off has to be finished, whatever its half runs with.
+      return look.container.interrupted ? { ...look, loaded: 'no' } : look;
+    }),
+  );
 }
 
 function essence(members: readonly MemberLook[]): string {

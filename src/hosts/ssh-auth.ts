@@ -2,11 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { utils } from 'ssh2';
+import ssh2 from 'ssh2';
 import type { AnyAuthMethod, ParsedKey } from 'ssh2';
 import { TsrkeError } from '../errors.ts';
 import { fingerprint } from './host-keys.ts';
 import { CertificateAgent, certified, parseCertificate } from './ssh-certificate.ts';
+
+// ssh2 is CommonJS: Node finds not all of its names.
+const { utils } = ssh2;
 
 /** A host and the user there. Inline texts win over paths; a leading `~/` is the home folder. */
 export interface SshTarget {

@@ -6,8 +6,11 @@
  */
 import { createRequire } from 'node:module';
 import { connect } from 'node:net';
-import { OpenSSHAgent, utils } from 'ssh2';
+import ssh2 from 'ssh2';
 import type { Client, IdentityCallback, ParsedKey } from 'ssh2';
+
+// ssh2 is CommonJS: Node finds not all of its names.
+const { OpenSSHAgent, utils } = ssh2;
 
 const { convertSignature } = createRequire(import.meta.url)('ssh2/lib/protocol/utils.js') as {
   convertSignature: (signature: Buffer, keyType: string) => Buffer | false;

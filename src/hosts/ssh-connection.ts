@@ -1,6 +1,6 @@
 /** One SSH connection to a host, made when it is first needed, carrying any number of streams. */
 import type { Duplex } from 'node:stream';
-import { Client } from 'ssh2';
+import ssh2 from 'ssh2';
 import type { ClientChannel, ConnectConfig } from 'ssh2';
 import { messageOf, TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
@@ -9,6 +9,9 @@ import type { HostKeys } from './host-keys.ts';
 import { credentialsOf } from './ssh-auth.ts';
 import type { Credentials, SshTarget } from './ssh-auth.ts';
 import { teachCertificates } from './ssh-certificate.ts';
+
+// ssh2 is CommonJS: Node finds not all of its names.
+const { Client } = ssh2;
 
 export interface SshContext {
   readonly hostKeys: HostKeys;
@@ -24,7 +27,7 @@ export class SshConnection {
   readonly target: SshTarget;
   readonly #context: SshContext;
   readonly #bastion: SshConnection | undefined;
-  #client: Promise<Client> | undefined;
+  #client: Promise<ssh2.Client> | undefined;
   #closed = false;
 
   constructor(target: SshTarget, context: SshContext, bastion?: SshConnection) {
@@ -68,7 +71,7 @@ export class SshConnection {
   async #open(
     where: string,
     ifRefused: string,
-    open: (client: Client, done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+    open: (client: ssh2.Client, done: (error: Error | undefined, channel: ClientChannel) => void) => void,
   ): Promise<Duplex> {
     for (let attempt = 1; ; attempt++) {
       const connection = this.#connected();
@@ -124,25 +127,25 @@ export class SshConnection {
     });
   }
 
-  #connected(): Promise<Client> {
+  #connected(): Promise<ssh2.Client> {
     if (this.#closed) {
       return Promise.reject(
         new TsrkeError('NODE_UNREACHABLE', 'the SSH connection was closed', { node: this.target.name }),
       );
     }
     if (this.#client === undefined) {
-      const connection: Promise<Client> = this.#dial(() => this.#drop(connection));
+      const connection: Promise<ssh2.Client> = this.#dial(() => this.#drop(connection));
       connection.catch(() => this.#drop(connection));
       this.#client = connection;
     }
     return this.#client;
   }
 
-  #drop(connection: Promise<Client>): void {
+  #drop(connection: Promise<ssh2.Client>): void {
     if (this.#client === connection) this.#client = undefined;
   }
 
-  async #dial(onClose: () => void): Promise<Client> {
+  async #dial(onClose: () => void): Promise<ssh2.Client> {
     const { target } = this;
     const { hostKeys, report, dialTimeout } = this.#context;
     const credentials = credentialsOf(target);

@@ -16,8 +16,6 @@ import { candidates, members } from './members.ts';
 
 export interface Cluster {
   readonly world: World;
-  /** After the proof: an old continue token or watch then meets 410, not a value whose key is gone. */
-  compact(revision: bigint, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -135,7 +133,6 @@ export async function connectCluster(options: {
         members: (each) => members(sources, each),
         save: (next, encrypted, each) => keeper.save(next, encrypted, each),
       },
-      compact: (revision, each) => etcd.compact(revision, each),
       close: async () => {
         etcd.close();
         await close();

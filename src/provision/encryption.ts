@@ -98,7 +98,6 @@ async function change(
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
   await world.save(withProof(finished(state), last, target, world.clock.now()), isOn(target), signal);
-  await cluster.compact(last.census.revision, signal);
   return `${isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off'}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), proved by ${last.census.total} values in etcd at revision ${last.census.revision}`;
 }
 
