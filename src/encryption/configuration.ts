@@ -158,7 +158,7 @@ export function withReadKeys(
     else group.resources.push(resource);
   }
   for (const { resources: names, refs } of more.values()) {
-    const providers = refs.reduce(added('last'), [{ kind: 'identity' }] as readonly Provider[]);
+    const providers = refs.reduce<readonly Provider[]>(added('last'), [{ kind: 'identity' }]);
     entries.push({ resources: names, providers });
   }
   return { entries };

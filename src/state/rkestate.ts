@@ -96,7 +96,7 @@ export function parseState(text: string, where: string): ClusterState {
   if (document['desiredState'] === undefined && document['currentState'] === undefined) {
     throw invalid('it has neither desiredState nor currentState');
   }
-  return { document: document as unknown as StateDocument, tsrke: blockOf(document['tsrke'], invalid) };
+  return { document: document, tsrke: blockOf(document['tsrke'], invalid) };
 }
 
 function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError): TsrkeBlock {
@@ -120,9 +120,9 @@ function blockOf(value: Json | undefined, invalid: (what: string) => TsrkeError)
       provider: provider as LocalProvider,
       name,
       secret: new Secret(secret),
-      created: String(created),
+      created: typeof created === 'string' ? created : '',
       ...(typeof retired === 'string' ? { retired } : {}),
-      why: String(why),
+      why: typeof why === 'string' ? why : '',
     };
   });
   return { ...(value as unknown as TsrkeBlock), keyRing };
