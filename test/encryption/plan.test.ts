@@ -1,0 +1,84 @@
+import { expect, test } from 'vitest';
+import {
+  film,
+  noFile,
+  sameMeaning,
+  writeKeyOf,
+  type KeyRef,
+  type ProviderFile,
+} from '../../src/encryption/configuration.ts';
+import { nextLine, type MemberSeen } from '../../src/encryption/plan.ts';
+import { secretsFile, targets } from './samples.ts';
+
+/** Carries every line out on all nodes at once; returns the lines as a strip, without the resource's name. */
+function strip(count: number, from: ProviderFile, target: ProviderFile): string[] {
+  let members = Array.from({ length: count }, (_, i): MemberSeen => {
+    const flag = from.entries.length > 0;
+    return { node: `n${i}`, flag, file: flag ? from : undefined, loaded: 'yes', ready: true };
+  });
+  let stored: readonly KeyRef[] = [writeKeyOf(from, 'secrets')];
+  let recorded: ProviderFile[] = from.entries.length > 0 ? [from] : [];
+  const lines: string[] = [];
+  while (lines.length < 24) {
+    const line = nextLine(target, { members, stored: new Map([['secrets', stored]]), recorded });
+    if (line.kind === 'done') return lines;
+    if (line.kind === 'rewrite') {
+      stored = [writeKeyOf(members[0]?.file ?? noFile, 'secrets')];
+      lines.push(`rewrite ${line.resources.join(',')}`);
+      continue;
+    }
+    if (line.pushes.length !== count) throw new Error(`${line.kind} leaves a node out`);
+    for (const { file } of line.pushes)
+      if (!sameMeaning(file ?? noFile, line.state)) throw new Error(`${line.kind}: not what the state says`);
+    members = members.map((member) => {
+      const file = line.pushes.find(({ node }) => node === member.node)?.file;
+      return { ...member, file, flag: file !== undefined };
+    });
+    recorded = [line.state];
+    lines.push(
+      `${line.kind} ${film(line.state)
+        .replace(/^secrets: /, '')
+        .replaceAll('aescbc:', '')}`,
+    );
+  }
+  throw new Error(`no end: ${lines.join(' → ')}`);
+}
+
+test.each<[string, number, string, ProviderFile, string[]]>([
+  ['enable', 3, '', targets.a, ['read identity,a', 'write a,identity', 'rewrite secrets']],
+  [
+    'rotate',
+    3,
+    'a,identity',
+    targets.b,
+    ['read a,b,identity', 'write b,a,identity', 'rewrite secrets', 'prune b,identity'],
+  ],
+  ['disable', 3, 'a,identity', noFile, ['write identity,a', 'rewrite secrets', 'prune identity (no file)']],
+  ['enable', 1, '', targets.a, ['write a,identity', 'rewrite secrets']],
+  ['rotate', 1, 'a,identity', targets.b, ['write b,a,identity', 'rewrite secrets', 'prune b,identity']],
+  ['disable', 1, 'a,identity', noFile, ['write identity,a', 'rewrite secrets', 'prune identity (no file)']],
+  ['nothing to do', 3, 'a,identity', targets.a, []],
+  ['nothing to do without encryption', 3, '', noFile, []],
+])('%s on %i nodes, from "%s"', (_, count, from, target, lines) => {
+  expect(strip(count, secretsFile(from), target)).toEqual(lines);
+});
+
+test('with one node the file to fall back to reads the new key', () => {
+  const from = targets.a;
+  const line = nextLine(targets.b, {
+    members: [{ node: 'n0', flag: true, file: from, loaded: 'yes', ready: true }],
+    stored: new Map([['secrets', [writeKeyOf(from, 'secrets')]]]),
+    recorded: [from],
+  });
+  const [push] = 'pushes' in line ? line.pushes : [];
+  expect(film(push?.fallback ?? noFile)).toBe('secrets: aescbc:a,aescbc:b,identity');
+});
+
+test('a node that is not ready is worked on first', () => {
+  const members = ['n0', 'n1', 'n2'].map((node): MemberSeen => {
+    return { node, flag: true, file: targets.a, loaded: 'yes', ready: node !== 'n2' };
+  });
+  const stored = new Map([['secrets', [writeKeyOf(targets.a, 'secrets')]]]);
+  const line = nextLine(targets.b, { members, stored, recorded: [targets.a] });
+  expect('pushes' in line ? line.pushes.map(({ node }) => node) : []).toEqual(['n2', 'n0', 'n1']);
+});
