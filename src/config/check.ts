@@ -3,8 +3,10 @@ import { Ajv } from 'ajv';
 import type { ErrorObject } from 'ajv';
 import { escapePointer } from './document.ts';
 import type { Document } from './document.ts';
+import { excerpt } from './excerpt.ts';
 import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
 import type { Schema } from './keys.ts';
+import { checkRules } from './rules.ts';
 
 const validate = new Ajv({ allErrors: true, allowUnionTypes: true, verbose: true }).compile(clusterSchema);
 
@@ -29,6 +31,7 @@ export function check(
   checkNodes(raw, report);
   checkBastion(raw, report);
   checkEncryption(raw, report);
+  checkRules(raw, report);
 
   return found
     .map(({ pointer, text }) => ({ place: document.place(pointer), text }))
@@ -108,19 +111,36 @@ function checkPort(port: unknown, pointer: string, report: Reporter): void {
   }
 }
 
-/** RKE would let the argument win over the file it manages, and then rotate a key that nobody uses. */
+/**
+ * RKE would let the argument win over the file it manages, and then rotate a key that nobody uses. Automatic reload
+ * alone is the user's choice, but kube-apiserver does not start with it while there is no file.
+ */
 function checkEncryption(raw: Record<string, unknown>, report: Reporter): void {
   const services = isMap(raw['services']) ? raw['services'] : {};
   const api = isMap(services['kube-api']) ? services['kube-api'] : {};
+  const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
   for (const section of ['extra_args', 'extra_args_array']) {
-    const args = api[section];
-    if (!isMap(args) || !('encryption-provider-config' in args)) continue;
-    report(
-      `/services/kube-api/${section}/encryption-provider-config`,
-      `\`encryption-provider-config\` in services.kube-api.${section} takes encryption out of tsrke's hands: ` +
-        'remove it, and move the content of that file to ' +
-        '`services.kube-api.secrets_encryption_config.custom_config`',
-    );
+    const args = isMap(api[section]) ? api[section] : {};
+    for (const [key, value] of Object.entries(args)) {
+      // kube-apiserver reads `_` in the name of an argument as `-`.
+      const name = key.replaceAll('_', '-');
+      const pointer = `/services/kube-api/${section}/${escapePointer(key)}`;
+      if (name === 'encryption-provider-config') {
+        report(
+          pointer,
+          `\`${key}\` in services.kube-api.${section} takes encryption out of tsrke's hands: ` +
+            'remove it, and move the content of that file to ' +
+            '`services.kube-api.secrets_encryption_config.custom_config`',
+        );
+      }
+      if (name !== 'encryption-provider-config-automatic-reload' || wish['enabled'] === true) continue;
+      if ([value].flat().every((one) => one === 'false')) continue;
+      report(
+        pointer,
+        `\`${key}\` in services.kube-api.${section} keeps kube-apiserver from starting while encryption is off: ` +
+          'remove it, or set `enabled: true` in `services.kube-api.secrets_encryption_config`',
+      );
+    }
   }
 }
 
@@ -171,7 +191,9 @@ function spoken(pointer: string): string {
   return words.replaceAll('~1', '/').replaceAll('~0', '~');
 }
 
-function unknownKey(key: string, error: ErrorObject): string {
+function unknownKey(written: string, error: ErrorObject): string {
+  // A forgotten colon makes a key of a whole line, with the password on it.
+  const key = /^[\w./-]{1,64}$/.test(written) ? written : excerpt(written);
   const near = nearest(key, Object.keys((error.parentSchema as Schema).properties ?? {}));
   const where = error.instancePath === '' ? '' : ` in ${spoken(error.instancePath)}`;
   if (near !== undefined) return `unknown key \`${key}\`${where}; did you mean \`${near}\`?`;

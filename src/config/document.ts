@@ -14,6 +14,7 @@ import {
   YAMLException,
 } from 'js-yaml';
 import { TsrkeError } from '../errors.ts';
+import { excerpt, withoutQuotes } from './excerpt.ts';
 
 const yaml11 = CORE_SCHEMA.withTags(mergeTag, boolYaml11Tag, intYaml11Tag);
 
@@ -35,9 +36,7 @@ export function parseDocument(source: string, file: string): Document {
     value = load(text, { schema: yaml11 });
   } catch (error) {
     if (!(error instanceof YAMLException)) throw error;
-    const mark = error.mark;
-    const where = mark ? `${file}:${mark.line + 1}:${mark.column + 1}` : file;
-    throw new TsrkeError('CONFIG_SYNTAX', `${where}: ${error.reason}`, { next: 'correct the YAML there' });
+    throw syntaxError(error, text, file);
   }
 
   const offsets = new Map<string, number>();
@@ -94,6 +93,17 @@ export function parseDocument(source: string, file: string): Document {
     },
     written: (pointer) => texts.get(pointer),
   };
+}
+
+function syntaxError({ reason, mark }: YAMLException, text: string, file: string): TsrkeError {
+  const next = 'correct the YAML there';
+  const words = withoutQuotes(reason);
+  if (mark === undefined) return new TsrkeError('CONFIG_SYNTAX', `${file}: ${words}`, { next });
+  const line = text.split(/\r?\n/)[mark.line] ?? '';
+  return new TsrkeError('CONFIG_SYNTAX', `${file}:${mark.line + 1}:${mark.column + 1}: ${words}`, {
+    details: [`${mark.line + 1} | ${excerpt(line)}`],
+    next,
+  });
 }
 
 export function escapePointer(key: string): string {

@@ -75,12 +75,7 @@ describe('what is read', () => {
       {},
       { nodes: [{ sshAgentAuth: false }] },
     ],
-    [
-      'a version that looks like a number',
-      `${node}kubernetes_version: 1.30`,
-      {},
-      { kubernetesVersion: '1.30' },
-    ],
+    ['a name that looks like a number', `${node}cluster_name: 1.30`, {}, { name: '1.30' }],
     [
       'the command line wins',
       `${node}ignore_docker_version: true`,
