@@ -99,9 +99,9 @@ test('a secret prints [redacted] wherever it is printed', () => {
   const shown = [
     inspect({ it }, { showHidden: true }),
     JSON.stringify({ it }),
-    `${text}`,
+    `a ${text}`,
     String(it),
-    '' + text,
+    'a ' + text,
   ];
   for (const each of shown) {
     expect(each).toContain('[redacted]');
