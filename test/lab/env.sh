@@ -9,7 +9,7 @@ BRIDGE=tsrke0
 NETWORK=198.51.100
 
 KUBERNETES=v1.34.4
-KUBERNETES_OLD=v1.33.9 # the same source under an older label, see apiserver_flags
+KUBERNETES_OLD=v1.33.9 # the same source under an older label, see go/kube-apiserver
 ETCD=v3.5.35
 HYPERKUBE_IMAGE=rancher/hyperkube:v1.30.5-rancher1
 ETCD_IMAGE=rancher/mirrored-coreos-etcd:v3.5.12
@@ -31,6 +31,9 @@ recipe() { # go module folder, ldflags
 APISERVER_BIN=$CACHE/kube-apiserver-$KUBERNETES-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES)")
 APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)")
 ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
+ORACLE_BIN=$CACHE/oracle-$KUBERNETES-$(recipe oracle "-s -w")
+KUBECTL_FLAGS=$(apiserver_flags $KUBERNETES)
+KUBECTL_BIN=$CACHE/kubectl-$KUBERNETES-$(recipe kubectl "$KUBECTL_FLAGS")
 
 # Images, and a Docker data folder that has them loaded. Docker's version is in the key of the latter.
 images_hash() {

@@ -39,32 +39,31 @@ userland() { # folder: what scripts expect of a small system
   echo 'root:x:0:' >"$1/etc/group"
 }
 
-hyperkube() { # name, binary, arguments to add
+hyperkube() { # name, binary
   local root=$work/hyperkube
   rm -rf "$root"
   userland "$root"
   cp "$2" "$root/usr/local/bin/kube-apiserver.bin"
   # RKE's options are for 1.30; 1.34 refuses those it no longer knows.
-  cat >"$root/usr/local/bin/kube-apiserver" <<SH
+  cat >"$root/usr/local/bin/kube-apiserver" <<'SH'
 #!/bin/sh
-n=\$#
-while [ \$n -gt 0 ]; do
-  n=\$((n - 1)) arg=\$1
+n=$#
+while [ $n -gt 0 ]; do
+  n=$((n - 1)) arg=$1
   shift
-  case \$arg in
+  case $arg in
   --cloud-provider=* | --cloud-config=* | --storage-backend=* | --runtime-config=authorization.k8s.io/v1beta1=true) ;;
-  *) set -- "\$@" "\$arg" ;;
+  *) set -- "$@" "$arg" ;;
   esac
 done
-exec /usr/local/bin/kube-apiserver.bin "\$@" $3
+exec /usr/local/bin/kube-apiserver.bin "$@"
 SH
   chmod 755 "$root/usr/local/bin/kube-apiserver"
   image "$root" "$1"
 }
 
-hyperkube tsrke-lab/hyperkube:1.34 "$APISERVER_BIN" ''
-# What 1.33 does not have is hidden from the older label too.
-hyperkube tsrke-lab/hyperkube:1.33 "$APISERVER_OLD_BIN" '--disabled-metrics=apiserver_encryption_config_controller_last_config_info'
+hyperkube tsrke-lab/hyperkube:1.34 "$APISERVER_BIN"
+hyperkube tsrke-lab/hyperkube:1.33 "$APISERVER_OLD_BIN"
 
 mkdir -p "$work/etcd/usr/local/bin"
 cp "$ETCD_BIN" "$work/etcd/usr/local/bin/etcd"

@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages() {
   local want=() have
-  for have in dockerd:docker.io sshd:openssh-server ip:iproute2 iptables:iptables nsenter:util-linux; do
+  for have in dockerd:docker.io sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 iptables:iptables nsenter:util-linux curl:curl; do
     command -v "${have%%:*}" >/dev/null || want+=("${have#*:}")
   done
   [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || want+=(busybox-static)
@@ -42,5 +42,19 @@ packages
 build "$ETCD_BIN" etcd "-s -w"
 build "$APISERVER_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES)"
 build "$APISERVER_OLD_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)"
+build "$ORACLE_BIN" oracle "-s -w"
+# Only benchmarks ask for kubectl: the machine's own, or this one by its plain name in the cache.
+if ! command -v kubectl >/dev/null; then
+  build "$KUBECTL_BIN" kubectl "$KUBECTL_FLAGS"
+  ln -sfn "$(basename "$KUBECTL_BIN")" "$CACHE/kubectl"
+fi
 [ -f "$IMAGES" ] || "$LAB_DIR/images.sh" "$IMAGES"
 [ -d "$(docker_data)" ] || "$LAB_DIR/hosts.sh" prepare-docker "$(docker_data)" 9>&-
+
+# What an older recipe made.
+for old in "$CACHE"/*-*; do
+  case $old in
+  "$ETCD_BIN" | "$APISERVER_BIN" | "$APISERVER_OLD_BIN" | "$ORACLE_BIN" | "$KUBECTL_BIN" | "$IMAGES" | "$(docker_data)") ;;
+  *) rm -rf "$old" ;;
+  esac
+done

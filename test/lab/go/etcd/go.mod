@@ -3,8 +3,6 @@ module tsrke.test/lab/etcd
 go 1.26.0
 
 require (
-	go.etcd.io/etcd/client/pkg/v3 v3.5.35
-	go.etcd.io/etcd/client/v3 v3.5.35
 	go.etcd.io/etcd/etcdctl/v3 v3.5.35
 	go.etcd.io/etcd/server/v3 v3.5.35
 )
@@ -50,7 +48,9 @@ require (
 	github.com/xiang90/probing v0.0.0-20190116061207-43a291ad63a2 // indirect
 	go.etcd.io/bbolt v1.3.12 // indirect
 	go.etcd.io/etcd/api/v3 v3.5.35 // indirect
+	go.etcd.io/etcd/client/pkg/v3 v3.5.35 // indirect
 	go.etcd.io/etcd/client/v2 v2.305.35 // indirect
+	go.etcd.io/etcd/client/v3 v3.5.35 // indirect
 	go.etcd.io/etcd/etcdutl/v3 v3.5.35 // indirect
 	go.etcd.io/etcd/pkg/v3 v3.5.35 // indirect
 	go.etcd.io/etcd/raft/v3 v3.5.35 // indirect

@@ -1,5 +1,4 @@
-// etcd, etcdctl and a few raw reads and writes for tests, in one binary told apart by the name it is
-// called by. For the real lab only.
+// etcd and etcdctl in one binary, told apart by the name it is called by; for the real lab only.
 package main
 
 import (
@@ -11,12 +10,9 @@ import (
 )
 
 func main() {
-	switch filepath.Base(os.Args[0]) {
-	case "etcdctl":
+	if filepath.Base(os.Args[0]) == "etcdctl" {
 		ctlv3.MustStart()
-	case "etcdraw":
-		raw(os.Args[1:])
-	default:
-		etcdmain.Main(os.Args)
+		return
 	}
+	etcdmain.Main(os.Args)
 }
