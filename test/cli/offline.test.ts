@@ -51,8 +51,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 function tsrke(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const env: NodeJS.ProcessEnv = { ...process.env, HOME: dir, NO_COLOR: '1' };
-  for (const name of ['SSH_AUTH_SOCK', 'RKE_CONFIG', 'FORCE_COLOR']) delete env[name];
+  const env = { PATH: process.env['PATH'], HOME: dir, NO_COLOR: '1' };
   return new Promise((resolve) => {
     execFile(
       process.execPath,
