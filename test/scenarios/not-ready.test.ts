@@ -1,0 +1,98 @@
+/** A node whose kube-apiserver does not come up with its new file: the run ends there, the node serves again. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, expect, it } from 'vitest';
+import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+
+const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
+const refuse = '/etc/kubernetes/ssl/refuse';
+const words = 'this node does not like its provider file';
+
+afterAll(closeHosts);
+
+const startedAt = async (host: LabHost) => (await host.inspect()).State.StartedAt;
+
+/** RKE's entrypoint, which lies in a volume of service-sidekick, fails with the flag while the file `refuse` is there. */
+async function makeStubborn(host: LabHost): Promise<void> {
+  const { Mounts } = await host.inspect('service-sidekick');
+  const volume = Mounts.find(({ Destination }) => Destination === '/opt/rke-tools');
+  if (volume === undefined) throw new Error('service-sidekick has no volume /opt/rke-tools');
+  await host.writeFile(
+    `${volume.Source}/entrypoint.sh`,
+    `#!/bin/sh
+if [ -e ${refuse} ]; then
+  case "$*" in *--encryption-provider-config=*) echo '${words}' >&2; exit 1 ;; esac
+fi
+exec "$@"
+`,
+    0o755,
+  );
+  await host.writeFile(refuse, '', 0o600);
+}
+
+/** No secret of the state's key ring is in what was said, nor in what Docker tells of any container. */
+async function expectNoKeys(lab: RealLab, said: string): Promise<void> {
+  const { tsrke } = JSON.parse(readFileSync(lab.state, 'utf8')) as {
+    tsrke: { keyRing: { secret: string }[] };
+  };
+  expect(tsrke.keyRing.length).toBeGreaterThan(0);
+  let all = said;
+  for (const { docker } of lab.hosts) {
+    for (const { Id } of await docker.listContainers({ all: true })) {
+      all += JSON.stringify(await docker.getContainer(Id).inspect());
+    }
+  }
+  for (const { secret } of tsrke.keyRing) {
+    const bytes = Buffer.from(secret, 'base64');
+    expect(bytes.length).toBeGreaterThanOrEqual(16);
+    for (const form of [secret, bytes.toString('hex'), Buffer.from(secret).toString('base64')]) {
+      expect(all.includes(form.replace(/=+$/, ''))).toBe(false);
+    }
+  }
+}
+
+it('stops at a node that does not come up, and goes on once the cause is gone', async () => {
+  const lab = await openRealLab({ hosts: 3, encryption: 'off', secrets: 50 });
+  try {
+    const [h1, h2, h3] = lab.hosts;
+    if (h1 === undefined || h2 === undefined || h3 === undefined) throw new Error('three hosts are needed');
+    const off = readFileSync(lab.config, 'utf8');
+    writeFileSync(
+      lab.config,
+      off.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}'),
+    );
+    await makeStubborn(h2);
+    const before = await startedAt(h3);
+
+    const failed = await lab.tsrke(['--debug', 'up']);
+    expect(failed, failed.stderr).toMatchObject({ code: 1, stdout: '' });
+    expect(failed.stderr).toMatch(
+      /^h2: .*it runs again with the file it had before \(APISERVER_NOT_READY\)/m,
+    );
+    expect(failed.stderr).toMatch(new RegExp(`^ {2}.*${words}`, 'm'));
+    expect(failed.stderr).toMatch(/^next: /m);
+    await expectNoKeys(lab, failed.stdout + failed.stderr);
+    // h1 has the file, h2 serves without it, h3 was not touched.
+    expect((await h1.inspect()).Args.join(' ')).toContain('--encryption-provider-config=');
+    expect((await h2.inspect()).Args.join(' ')).not.toContain('--encryption-provider-config=');
+    expect((await h2.inspect()).HostConfig.RestartPolicy?.Name).toBe('always');
+    expect(await h2.readFile(providerFile)).toBeUndefined();
+    expect(await startedAt(h3)).toBe(before);
+    expect(await h3.readFile(providerFile)).toBeUndefined();
+    await lab.ready();
+    expect(new Set((await lab.etcd.prefixes()).values())).toEqual(new Set(['']));
+
+    await h2.sh(`rm ${refuse}`);
+    const ran = await lab.tsrke(['--debug', 'up']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran.stdout).toMatch(/^secrets are encrypted /);
+    await expectNoKeys(lab, ran.stdout + ran.stderr);
+    const stored = [...new Set((await lab.etcd.prefixes()).values())];
+    expect(stored).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:/)]);
+    for (const host of lab.hosts) {
+      expect((await host.sh(`stat -c '%U %G %a' ${providerFile}`)).stdout.trim()).toBe('root root 600');
+    }
+    await lab.ready();
+  } finally {
+    await lab.close();
+  }
+});
