@@ -267,13 +267,16 @@ async function putBack(
   let back = 'it runs again with the file it had before';
   try {
     const present = (await world.files.read(node, path, signal))?.sha256;
-    if (before.flag && push.fallback !== undefined) {
-      await world.files.replace(node, path, `${renderProviderFile(push.fallback)}\n`, present, signal);
+    if (push.fallback === undefined) {
+      await world.runtime.settleApiserver(node, 'back', signal);
+      await shownReady(node, undefined, world, task, signal);
+      await world.files.remove(node, path, present, signal);
+    } else if (push.file === undefined) {
+      await world.runtime.settleApiserver(node, 'back', signal);
+      await shownReady(node, undefined, world, task, signal);
+    } else {
+      await fallBack(push.fallback, before, present, world, task, signal);
     }
-    if (before.flag === (push.file !== undefined)) await world.runtime.restartApiserver(node, signal);
-    else await world.runtime.settleApiserver(node, 'back', signal);
-    await shownReady(node, undefined, world, task, signal);
-    if (!before.flag) await world.files.remove(node, path, present, signal);
   } catch (cause) {
     back = `and did not come up with the file before it either (${messageOf(cause)})`;
   }
@@ -287,6 +290,30 @@ async function putBack(
       next: 'nodes before it stay on the new file, nodes after it were not touched, all keys stay readable; remove the cause, then run the same command again',
     },
   );
+}
+
+/** The file before it, also where there was no flag: with one node it may have written with the new key already. */
+async function fallBack(
+  file: ProviderFile,
+  before: MemberLook,
+  present: string | undefined,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node, path, flag } = before;
+  await world.files.replace(node, path, `${renderProviderFile(file)}\n`, present, signal);
+  await world.runtime.restartApiserver(node, signal);
+  try {
+    await shownReady(node, undefined, world, task, signal);
+  } catch (error) {
+    // It comes up with no provider file at all, then: it has never been ready with one, and the key is in the state.
+    if (flag) throw error;
+    await world.runtime.settleApiserver(node, 'back', signal);
+    await shownReady(node, undefined, world, task, signal);
+    return;
+  }
+  if (!flag) await world.runtime.settleApiserver(node, 'keep', signal);
 }
 
 async function rewriteAll(

@@ -108,7 +108,10 @@ async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal)
     nodes.map(async (node): Promise<MemberLook> => {
       const look = await lookAtMember(world, node, state.tsrke.loaded, signal);
       // A recreation that was cut off has to be finished, whatever its half runs with.
-      return look.container.interrupted ? { ...look, loaded: 'no' } : look;
+      if (look.container.interrupted) return { ...look, loaded: 'no' };
+      // On a cluster that tsrke never touched, RKE has restarted what it deployed. Later, a file may have been put
+      // by a run that was cut off before the restart: in doubt restart.
+      return look.loaded === 'unknown' && state.tsrke.serial > 0 ? { ...look, loaded: 'no' } : look;
     }),
   );
 }

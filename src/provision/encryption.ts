@@ -5,7 +5,7 @@ import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '.
 import { carryOut, withFinished } from '../encryption/apply.ts';
 import { film, noFile, sameMeaning, type ProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
-import { observe, recordedFiles } from '../encryption/observe.ts';
+import { observe, recordedFiles, type MemberLook } from '../encryption/observe.ts';
 import { nextLine } from '../encryption/plan.ts';
 import { chooseTarget } from '../encryption/target.ts';
 import { TsrkeError } from '../errors.ts';
@@ -91,7 +91,7 @@ async function change(
         : recorded.length === 2 && recorded.every((file) => sameMeaning(file, target)));
     const unsaved = { ...before, document: finished(before).document };
     if (!asRecorded || serialiseState(unsaved) !== serialiseState(before)) {
-      await world.save(finished(chosen.state), isOn(target), signal);
+      await world.save(withLoaded(finished(chosen.state), seen.members), isOn(target), signal);
     }
     return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
   }
@@ -122,6 +122,17 @@ function withProof(
         writeKey: film(target === noFile ? noFile : target),
       },
     },
+  };
+}
+
+/** From the first save on, a start of kube-apiserver that is not recorded here is one in doubt (before 1.34). */
+function withLoaded(state: ClusterState, seen: readonly MemberLook[]): ClusterState {
+  const loaded = seen.flatMap(({ node, onDisk, container }) =>
+    onDisk === undefined ? [] : [[node, { startedAt: container.startedAt, sha256: onDisk.sha256 }] as const],
+  );
+  return {
+    ...state,
+    tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...Object.fromEntries(loaded) } },
   };
 }
 
