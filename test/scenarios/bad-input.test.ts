@@ -1,0 +1,95 @@
+/** A state, a host key, a stored value that do not belong here: exit 3, and the cluster is as it was. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { certificate, otherCa } from '../kube/certificates.ts';
+import { closeHosts, openRealLab, type RealLab } from '../lab/real-lab.ts';
+
+const commands = [['up'], ['encrypt', 'rotate-key']];
+const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
+let opened: RealLab | undefined;
+let lab: RealLab;
+
+beforeAll(async () => {
+  opened = lab = await openRealLab({ hosts: 1, encryption: 'on', secrets: 10 });
+});
+afterAll(async () => {
+  await opened?.close();
+  await closeHosts();
+});
+
+async function onCluster() {
+  const nodes = await Promise.all(
+    lab.hosts.map(async (host) => {
+      const { Id, State } = await host.inspect();
+      return { id: Id, startedAt: State.StartedAt, file: await host.readFile(providerFile) };
+    }),
+  );
+  return { nodes, stored: [...(await lab.etcd.prefixes())].sort(), state: readFileSync(lab.state, 'utf8') };
+}
+
+async function refused(code: string, ...messages: RegExp[]): Promise<void> {
+  const before = await onCluster();
+  for (const command of commands) {
+    const ran = await lab.tsrke(command);
+    expect(ran, ran.stderr).toMatchObject({ code: 3, stdout: '' });
+    for (const message of [new RegExp(`\\(${code}\\)`), /^next: /m, ...messages]) {
+      expect(ran.stderr).toMatch(message);
+    }
+    expect(await onCluster()).toEqual(before);
+  }
+}
+
+async function withState(change: (text: string) => string, work: () => Promise<void>): Promise<void> {
+  const before = readFileSync(lab.state, 'utf8');
+  const changed = change(before);
+  expect(changed).not.toBe(before);
+  writeFileSync(lab.state, changed, { mode: 0o600 });
+  try {
+    await work();
+  } finally {
+    writeFileSync(lab.state, before, { mode: 0o600 });
+  }
+}
+
+// A key of no host, in the form of known_hosts.
+const strangeKey = `ssh-ed25519 ${Buffer.concat([
+  Buffer.from([0, 0, 0, 11]),
+  Buffer.from('ssh-ed25519'),
+  Buffer.from([0, 0, 0, 32]),
+  Buffer.alloc(32, 7),
+]).toString('base64')}`;
+
+it('refuses the state of another cluster', async () => {
+  const ours = JSON.stringify(certificate('kube-ca').cert);
+  const theirs = JSON.stringify(otherCa);
+  await withState(
+    (text) => text.replaceAll(ours, theirs),
+    () => refused('WRONG_CLUSTER', /^h1: .*kube-ca did not sign/m),
+  );
+});
+
+it('refuses a host that shows another key than known_hosts has', async () => {
+  mkdirSync(join(lab.dir, '.ssh'), { recursive: true, mode: 0o700 });
+  const path = join(lab.dir, '.ssh/known_hosts');
+  writeFileSync(path, `198.51.100.11 ${strangeKey}\n`);
+  try {
+    await refused('HOST_KEY_CHANGED', /^h1: .*~\/\.ssh\/known_hosts:1/m);
+  } finally {
+    rmSync(path);
+  }
+});
+
+it('refuses a value stored under a key that nobody has, until it is gone', async () => {
+  const key = '/registry/secrets/default/ghostly';
+  await lab.etcd.put(key, Buffer.concat([Buffer.from('k8s:enc:aescbc:v1:ghost:'), Buffer.alloc(48, 1)]));
+  try {
+    await refused('KEY_MISSING', /aescbc.*ghost/, /secrets/);
+  } finally {
+    await lab.etcd.del(key);
+  }
+  const before = await onCluster();
+  const ran = await lab.tsrke(['up']);
+  expect(ran, ran.stderr).toMatchObject({ code: 0 });
+  expect((await onCluster()).nodes).toEqual(before.nodes);
+});
