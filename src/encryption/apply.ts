@@ -74,6 +74,7 @@ export async function carryOut(
           const records: Record<string, LoadedRecord> = {};
           for (const push of line.pushes) {
             stopHere(signal);
+            await world.hold(signal);
             const record = await deploy(push, state, world, signal);
             if (record !== undefined) records[push.node] = record;
             restarts += 1;

@@ -16,6 +16,8 @@ export interface World {
    * file names, NODE_UNREACHABLE for one that cannot be reached.
    */
   members(signal: AbortSignal): Promise<readonly NodeName[]>;
+  /** Before each node: throws LOCK_LOST once another run has taken the cluster's lock. */
+  hold(signal: AbortSignal): Promise<void>;
   /**
    * Makes the state durable here, then in the cluster (as far as an apiserver serves). `encrypted`: the copy in
    * the cluster is itself stored encrypted, so that it may hold keys. Throws STATE_WRITE, STATE_STALE or LOCK_LOST.

@@ -7,15 +7,19 @@ import { createEtcd } from '../etcd/client.ts';
 import { loadHostKeys } from '../hosts/host-keys.ts';
 import { connectHosts, type Hosts } from '../hosts/ssh.ts';
 import { createKubeApi } from '../kube/client.ts';
+import { ClusterLock } from '../kube/lease.ts';
 import { endpointAddresses } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
 import type { Clock, NodeName, Report } from '../ports.ts';
 import type { ClusterState, JsonObject } from '../state/rkestate.ts';
+import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import { candidates, members } from './members.ts';
 
 export interface Cluster {
   readonly world: World;
+  /** A host key was seen that the state does not hold yet. */
+  metNewHost(): boolean;
   close(): Promise<void>;
 }
 
@@ -113,15 +117,34 @@ export async function connectCluster(options: {
       node: first.name,
       report,
     });
+    const reached = () => nodes.filter((node) => !gone.has(node.name)).map((node) => node.name);
+    const lock = new ClusterLock({
+      kube,
+      nodes: reached,
+      owner: thisOwner(new Date()),
+      clock: systemClock,
+      report,
+    });
+    await lock.acquire(signal);
     const keeper = new StateKeeper({
       path: statePath,
       kube,
-      nodes: () => nodes.filter((node) => !gone.has(node.name)).map((node) => node.name),
+      nodes: reached,
       hostKeys: () => hostKeys.seen(),
       report,
     });
-    await keeper.refuseStale(state, signal);
+    try {
+      await keeper.refuseStale(state, signal);
+    } catch (error) {
+      await lock.release();
+      etcd.close();
+      throw error;
+    }
     return {
+      metNewHost: () =>
+        Object.entries(hostKeys.seen()).some(
+          ([host, key]) => JSON.stringify(state.tsrke.hostKeys[host]) !== JSON.stringify(key),
+        ),
       world: {
         files: hosts.files,
         runtime: hosts.runtime,
@@ -131,9 +154,14 @@ export async function connectCluster(options: {
         clock: systemClock,
         report,
         members: (each) => members(sources, each),
-        save: (next, encrypted, each) => keeper.save(next, encrypted, each),
+        hold: (each) => lock.hold(each),
+        save: async (next, encrypted, each) => {
+          await lock.hold(each);
+          return await keeper.save(next, encrypted, each);
+        },
       },
       close: async () => {
+        await lock.release();
         etcd.close();
         await close();
       },

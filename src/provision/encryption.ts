@@ -90,7 +90,7 @@ async function change(
         ? recorded.length === 0
         : recorded.length === 2 && recorded.every((file) => sameMeaning(file, target)));
     const unsaved = { ...before, document: finished(before).document };
-    if (!asRecorded || serialiseState(unsaved) !== serialiseState(before)) {
+    if (cluster.metNewHost() || !asRecorded || serialiseState(unsaved) !== serialiseState(before)) {
       await world.save(withLoaded(finished(chosen.state), seen.members), isOn(target), signal);
     }
     return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
