@@ -291,7 +291,12 @@ it('a rotation that RKE rolled back: values under a key that nobody has stop the
   const lost = rkeKey();
   await loadOnNode(textOf(lost, k, 'identity'));
   await someSecrets();
-  await loadOnNode(textOf(k, 'identity'));
+  await host.writeFile(providerFile, textOf(k, 'identity'), 0o600);
+  await host.docker.getContainer('kube-apiserver').restart();
+  // It serves, but is never ready: its cache of secrets cannot be filled.
+  await expect
+    .poll(async () => (await lab.kube(host, 'GET', '/version')).status, { timeout: 60_000 })
+    .toBe(200);
   await leave(textOf(k, 'identity'), textOf(k, 'identity'));
   const { StartedAt } = (await host.inspect()).State;
   const state = readFileSync(lab.state, 'utf8');
