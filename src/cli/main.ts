@@ -5,6 +5,7 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { changeEncryption } from '../provision/encryption.ts';
 import { renderError } from './errors.ts';
 import { plainReport } from './report.ts';
+import { terminalReport } from './terminal-report.ts';
 
 interface CommonFlags {
   readonly config: string;
@@ -48,10 +49,12 @@ const common = (command: Command): Command =>
     .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does');
 
 async function run(flags: CommonFlags, rotate: boolean): Promise<void> {
-  const report = plainReport({
-    write: (line) => process.stderr.write(`${line}\n`),
-    debug: program.opts<{ debug?: boolean }>().debug === true,
-  });
+  const debug = program.opts<{ debug?: boolean }>().debug === true;
+  const report =
+    // A terminal without a size (some CI runners have one) cannot be redrawn.
+    process.stderr.isTTY && process.stderr.rows > 0 && !debug
+      ? terminalReport(process.stderr)
+      : plainReport({ write: (line) => process.stderr.write(`${line}\n`), debug });
   const result = await changeEncryption({
     configPath: flags.config,
     rotate,
