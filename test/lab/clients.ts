@@ -16,6 +16,11 @@ export interface ClientCounts {
   readonly hosts: Readonly<Record<string, HostCounts>>;
   /** How often a host went away while another was. */
   readonly bothDown: number;
+  /**
+   * When each host was away: from the start of the first refused request to that of the first answered one, in
+   * milliseconds since the clients started; still away at the end is Infinity.
+   */
+  readonly away: Readonly<Record<string, readonly (readonly [from: number, to: number])[]>>;
 }
 
 export interface RunningClients {
@@ -37,6 +42,10 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
   const counts: Record<string, HostCounts> = {};
   const away = new Map<string, number>();
   const lastOk = new Map<string, number>();
+  const intervals: Record<string, [number, number][]> = Object.fromEntries(
+    hosts.map(({ name }) => [name, []]),
+  );
+  const started = performance.now();
   let bothDown = 0;
   let stopping = false;
 
@@ -57,7 +66,11 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
       if ((status >= 200 && status < 300) || expected.includes(status)) {
         mine.ok += 1;
         lastOk.set(host.name, Math.max(began, lastOk.get(host.name) ?? 0));
-        if ((away.get(host.name) ?? Infinity) <= began) away.delete(host.name);
+        if ((away.get(host.name) ?? Infinity) <= began) {
+          away.delete(host.name);
+          const last = intervals[host.name]?.at(-1);
+          if (last !== undefined) last[1] = began - started;
+        }
         return text;
       }
       if (undecryptable.test(text)) {
@@ -84,6 +97,7 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
     if (began < (lastOk.get(host.name) ?? 0) || away.has(host.name)) return;
     if (away.size > 0) bothDown += 1;
     away.set(host.name, began);
+    intervals[host.name]?.push([began - started, Infinity]);
   }
 
   /** Not waiting for answers: a request that hangs must not hide that others are refused. */
@@ -134,7 +148,7 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
   return {
     stop() {
       stopping = true;
-      ended ??= loops.then(() => ({ hosts: counts, bothDown }));
+      ended ??= loops.then(() => ({ hosts: counts, bothDown, away: intervals }));
       return ended;
     },
   };

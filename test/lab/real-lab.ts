@@ -5,7 +5,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,6 +23,8 @@ export interface LabOptions {
   readonly secrets?: number;
   readonly secretSize?: number;
   readonly version?: '1.34' | '1.33';
+  /** kube-apiserver's arguments as its container is created with them, e.g. with one more. */
+  readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
 }
 
 export interface Ran {
@@ -44,6 +46,8 @@ export interface LabHost {
   reboot(): Promise<void>;
   unplug(): Promise<void>;
   plug(): Promise<void>;
+  /** How often kube-apiserver's container was started since the lab was open: restarts, recreations, reboots. */
+  apiserverStarts(): Promise<number>;
 }
 
 export interface KubeAnswer {
@@ -53,8 +57,13 @@ export interface KubeAnswer {
 
 export interface TsrkeOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** SIGKILL as soon as stdout and stderr so far match. */
+  readonly input?: string;
+  /** SIGKILL to tsrke and all it started as soon as stdout and stderr so far match. */
   readonly killWhen?: RegExp;
+  /** This signal, once, as soon as stdout and stderr so far match. */
+  readonly signalWhen?: { readonly match: RegExp; readonly signal: NodeJS.Signals };
+  /** Each piece of stdout and stderr as it comes. */
+  readonly onOutput?: (text: string) => void;
 }
 
 export interface RealLab {
@@ -63,6 +72,15 @@ export interface RealLab {
   readonly config: string;
   /** Path of cluster.rkestate. */
   readonly state: string;
+  /** What gets into the hosts by SSH as root, or as `operator` of the docker group. All paths in `dir`. */
+  readonly ssh: {
+    /** Private key that the hosts accept; cluster.yml names it, and it is ~/.ssh/id_ed25519 of `tsrke`. */
+    readonly key: string;
+    /** Private key of the CA whose user certificates they accept (principal: the user's name). */
+    readonly userCa: string;
+    /** The hosts' keys by address; not where OpenSSH or tsrke would look by themselves. */
+    readonly knownHosts: string;
+  };
   readonly hosts: readonly LabHost[];
   readonly etcd: LabEtcd;
   /** bin/tsrke.js of this checkout (as built), in `dir`, with HOME = `dir`. */
@@ -195,6 +213,10 @@ function hostOf(name: string): LabHost {
     reboot: () => script('hosts.sh', 'reboot', name),
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
+    async apiserverStarts() {
+      const starts = await readFile(`${stateDir}/${name}/starts`, 'utf8').catch(() => '');
+      return starts.split('\n').filter((line) => line.includes('"kube-apiserver"')).length;
+    },
   };
 }
 
@@ -230,7 +252,10 @@ interface Certificate {
 interface ClusterState {
   rkeConfig: {
     nodes: { address: string; sshKeyPath: string }[];
-    services: { kubeApi: { secretsEncryptionConfig?: unknown } };
+    services: {
+      kubeApi: { secretsEncryptionConfig?: unknown };
+      etcd: { extraArgs: Record<string, string> };
+    };
   };
   certificatesBundle: Record<string, Certificate>;
   encryptionConfig?: string;
@@ -240,7 +265,7 @@ type State = Record<'desiredState' | 'currentState', ClusterState>;
 
 interface ClusterYaml {
   nodes: { ssh_key_path: string }[];
-  services: { 'kube-api'?: Record<string, unknown> };
+  services: { 'kube-api'?: Record<string, unknown>; etcd: Record<string, unknown> };
 }
 
 interface Fixture {
@@ -254,8 +279,13 @@ async function json<T>(path: string): Promise<T> {
   return JSON.parse(await readFile(path, 'utf8')) as T;
 }
 
-async function fixtureOf(count: number, encrypted: boolean): Promise<Fixture> {
-  const sshKey = `${stateDir}/ssh/id_ed25519`;
+/**
+ * A lone etcd waits out its election timeout whenever it starts, with RKE's default up to 5 s. Nobody can take its
+ * leadership away, so there it is shorter: in cluster.yml, as the user would, in the state and in the container.
+ */
+const loneEtcd: Readonly<Record<string, string>> = { 'election-timeout': '500', 'heartbeat-interval': '50' };
+
+async function fixtureOf(count: number, encrypted: boolean, sshKey: string): Promise<Fixture> {
   const state = await json<State>(join(fixtures, 'enabled.rkestate'));
   for (const part of [state.desiredState, state.currentState]) {
     part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
@@ -264,6 +294,7 @@ async function fixtureOf(count: number, encrypted: boolean): Promise<Fixture> {
     part.certificatesBundle = Object.fromEntries(
       Object.entries(part.certificatesBundle).filter(([name]) => !gone.includes(name)),
     );
+    if (count === 1) Object.assign(part.rkeConfig.services.etcd.extraArgs, loneEtcd);
     if (!encrypted) {
       delete part.encryptionConfig;
       delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
@@ -272,6 +303,7 @@ async function fixtureOf(count: number, encrypted: boolean): Promise<Fixture> {
   const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
   yaml.nodes = yaml.nodes.slice(0, count);
   for (const node of yaml.nodes) node.ssh_key_path = sshKey;
+  if (count === 1) yaml.services.etcd['extra_args'] = loneEtcd;
   if (!encrypted) delete yaml.services['kube-api'];
   const current = state.currentState;
   return {
@@ -316,10 +348,12 @@ function cut(args: readonly string[] | null, count: number, encrypted: boolean):
   return (args ?? [])
     .filter((arg) => encrypted || !arg.startsWith('--encryption-provider-config='))
     .map((arg) => {
-      const [, flag, value] = /^(--etcd-servers|--initial-cluster)=(.*)$/.exec(arg) ?? [];
-      return flag === undefined || value === undefined
-        ? arg
-        : `${flag}=${value.split(',').slice(0, count).join(',')}`;
+      const [, flag, value] = /^--([^=]+)=(.*)$/.exec(arg) ?? [];
+      if (flag === undefined || value === undefined) return arg;
+      if (flag === 'etcd-servers' || flag === 'initial-cluster') {
+        return `--${flag}=${value.split(',').slice(0, count).join(',')}`;
+      }
+      return count === 1 && flag in loneEtcd ? `--${flag}=${loneEtcd[flag] ?? ''}` : arg;
     });
 }
 
@@ -359,7 +393,10 @@ async function createContainers(host: LabHost, count: number, options: LabOption
       },
     };
     const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
-    if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
+    if (name === 'kube-apiserver') {
+      const [script = '', component = '', ...args] = entrypoint;
+      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args)];
+    } else if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
     const cmd = cut(Config.Cmd, count, encrypted);
     if (cmd.length > 0) wanted.Cmd = cmd;
     if ((Config.Volumes as object | null) !== null) wanted.Volumes = Config.Volumes;
@@ -389,7 +426,9 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   const count = options.hosts ?? 1;
   await bringUp(count);
   await Promise.all(names.slice(0, running).map(wipe));
-  const fixture = await fixtureOf(count, options.encryption === 'on');
+  const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
+  const ssh = await copyKeys(dir, names.slice(0, count));
+  const fixture = await fixtureOf(count, options.encryption === 'on', ssh.key);
   const hosts = names.slice(0, count).map(hostOf);
   await Promise.all(
     hosts.map(async (host) => {
@@ -398,7 +437,6 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     }),
   );
 
-  const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const config = join(dir, 'cluster.yml');
   const state = join(dir, 'cluster.rkestate');
   await writeFile(config, dump(fixture.yaml));
@@ -419,6 +457,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     { ca, cert: node.certificatePEM, key: node.keyPEM },
   );
   const clients = new Set<RunningClients>();
+  const runs = new Set<ChildProcess>();
   const numbers = new Map<string, number>();
 
   async function kube(
@@ -445,38 +484,46 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     dir,
     config,
     state,
+    ssh,
     hosts,
     etcd,
 
-    async tsrke(args, { env = {}, killWhen } = {}) {
+    async tsrke(args, { env = {}, input, killWhen, signalWhen, onOutput } = {}) {
       const began = performance.now();
       const inherited = { ...process.env };
       delete inherited['SSH_AUTH_SOCK'];
       const child = spawn(process.execPath, [join(root, 'bin/tsrke.js'), ...args], {
         cwd: dir,
         env: { ...inherited, HOME: dir, ...env },
-        stdio: ['ignore', 'pipe', 'pipe'],
+        stdio: ['pipe', 'pipe', 'pipe'],
+        // A process group of its own, so that a kill takes whatever it started along.
+        detached: true,
       });
+      runs.add(child);
+      child.stdin.on('error', () => undefined).end(input);
       let stdout = '';
       let stderr = '';
-      const seen = () => {
-        if (
-          killWhen !== undefined &&
-          new RegExp(killWhen, killWhen.flags.replace(/[gy]/g, '')).test(stdout + stderr)
-        ) {
-          child.kill('SIGKILL');
+      let signalled = false;
+      const seen = (text: string) => {
+        onOutput?.(text);
+        const all = stdout + stderr;
+        if (killWhen !== undefined && all.search(killWhen) >= 0) killGroup(child);
+        if (signalWhen !== undefined && !signalled && all.search(signalWhen.match) >= 0) {
+          signalled = true;
+          child.kill(signalWhen.signal);
         }
       };
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         stdout += text;
-        seen();
+        seen(text);
       });
       child.stderr.setEncoding('utf8').on('data', (text: string) => {
         stderr += text;
-        seen();
+        seen(text);
       });
       return new Promise((resolve, reject) => {
         child.on('error', reject).on('close', (code, signal) => {
+          runs.delete(child);
           resolve({ code, signal, stdout, stderr, seconds: (performance.now() - began) / 1000 });
         });
       });
@@ -533,6 +580,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     },
 
     async close() {
+      for (const child of runs) killGroup(child);
       await Promise.all([...clients].map((running) => running.stop()));
       etcd.close();
       await agent.destroy();
@@ -549,11 +597,41 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
         options.secretSize === undefined ? {} : { size: options.secretSize },
       );
     }
+    await Promise.all(hosts.map(({ name }) => rm(`${stateDir}/${name}/starts`, { force: true })));
   } catch (error) {
     await lab.close();
     throw error;
   }
   return lab;
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+async function copyKeys(dir: string, hosts: readonly string[]): Promise<RealLab['ssh']> {
+  const ssh = {
+    key: join(dir, 'id_ed25519'),
+    userCa: join(dir, 'user_ca'),
+    knownHosts: join(dir, 'known_hosts'),
+  };
+  await copyFile(`${stateDir}/ssh/user_ca`, ssh.userCa);
+  await mkdir(join(dir, '.ssh'), { mode: 0o700 });
+  for (const suffix of ['', '.pub']) {
+    await copyFile(`${stateDir}/ssh/id_ed25519${suffix}`, ssh.key + suffix);
+    await copyFile(`${stateDir}/ssh/id_ed25519${suffix}`, join(dir, '.ssh', `id_ed25519${suffix}`));
+  }
+  const lines = hosts.map(async (name) => {
+    const [type, key] = (await readFile(`${stateDir}/${name}/ssh_host_ed25519_key.pub`, 'utf8')).split(' ');
+    return `${hostOf(name).address} ${type ?? ''} ${key ?? ''}\n`;
+  });
+  await writeFile(ssh.knownHosts, (await Promise.all(lines)).join(''));
+  return ssh;
 }
 
 /** What RKE leaves in the API: its state as a Secret, and the nodes. */
