@@ -301,7 +301,7 @@ it('a rotation that RKE rolled back: values under a key that nobody has stop the
   const { StartedAt } = (await host.inspect()).State;
   const state = readFileSync(lab.state, 'utf8');
   const ran = await lab.tsrke(['up']);
-  expect(ran.code, ran.stderr).toBe(1);
+  expect(ran.code, ran.stderr).toBe(3);
   expect(ran.stderr).toContain(lost.name);
   expect((await host.inspect()).State.StartedAt).toBe(StartedAt);
   expect(await host.readFile(providerFile)).toBe(textOf(k, 'identity'));
