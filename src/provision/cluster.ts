@@ -14,7 +14,16 @@ import type { Clock, NodeName, Report } from '../ports.ts';
 import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
+import type { StateStore } from '../state/store.ts';
 import { candidates, members } from './members.ts';
+
+export interface ConnectOptions {
+  readonly config: ClusterConfig;
+  readonly state: ClusterState;
+  readonly store: StateStore;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+}
 
 export interface Cluster {
   readonly world: World;
@@ -48,25 +57,19 @@ export const systemClock: Clock = {
  * Reaches every controlplane node and checks what can be checked before anything changes. Throws NODE_UNREACHABLE,
  * SSH_KEY, HOST_KEY_CHANGED, UNSUPPORTED (Docker's version), STATE_INVALID, WRONG_CLUSTER.
  */
-export async function connectCluster(options: {
-  readonly config: ClusterConfig;
-  readonly state: ClusterState;
-  readonly statePath: string;
-  readonly report: Report;
-  readonly signal: AbortSignal;
-}): Promise<Cluster> {
-  const { config, state, statePath, report, signal } = options;
+export async function connectCluster(options: ConnectOptions): Promise<Cluster> {
+  const { config, state, store, report, signal } = options;
   const nodes = candidates(config, state);
   const hostKeys = loadHostKeys({ recorded: state.tsrke.hostKeys });
   const hosts = connectHosts({ nodes, bastion: config.bastion, hostKeys, report });
-  const admin = certificate(state, 'kube-admin', statePath);
+  const admin = certificate(state, 'kube-admin', store.where);
   const kube = createKubeApi({
     nodes: nodes.map((node) => ({
       name: node.name,
       addresses: [...new Set([node.address, node.internalAddress])],
       port: 6443,
     })),
-    ca: certificate(state, 'kube-ca', statePath).cert,
+    ca: certificate(state, 'kube-ca', store.where).cert,
     cert: admin.cert,
     key: admin.key,
     dial: hosts.dial,
@@ -127,7 +130,7 @@ export async function connectCluster(options: {
     });
     await lock.acquire(signal);
     const keeper = new StateKeeper({
-      path: statePath,
+      store,
       kube,
       nodes: reached,
       hostKeys: () => hostKeys.seen(),

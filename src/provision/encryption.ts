@@ -10,10 +10,9 @@ import { nextLine } from '../encryption/plan.ts';
 import { chooseTarget } from '../encryption/target.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
-import { readState } from '../state/file.ts';
-import { lockState } from '../state/lock.ts';
 import { serialiseState, type ClusterState, type JsonObject, type RkeHalf } from '../state/rkestate.ts';
-import { connectCluster } from './cluster.ts';
+import { fileStore, type StateStore } from '../state/store.ts';
+import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
 
 export interface EncryptionOptions extends LoadOptions {
   readonly configPath: string;
@@ -22,8 +21,20 @@ export interface EncryptionOptions extends LoadOptions {
   readonly signal: AbortSignal;
 }
 
+/** What a run needs besides its options; tests plug a lab's model in here. */
+export interface Surroundings {
+  readonly store: StateStore;
+  readonly connect: (options: ConnectOptions) => Promise<Cluster>;
+}
+
 /** Resolves to the sentence for the user. Rejects with TsrkeError. */
-export async function changeEncryption(options: EncryptionOptions): Promise<string> {
+export async function changeEncryption(
+  options: EncryptionOptions,
+  { store, connect }: Surroundings = {
+    store: fileStore(statePathOf(options.configPath)),
+    connect: connectCluster,
+  },
+): Promise<string> {
   const { report, signal, rotate } = options;
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
@@ -36,18 +47,17 @@ export async function changeEncryption(options: EncryptionOptions): Promise<stri
       },
     );
   }
-  const statePath = statePathOf(options.configPath);
-  const initial = readState(statePath);
+  const initial = store.read();
   if (initial === undefined) {
-    throw new TsrkeError('STATE_MISSING', `there is no state file ${statePath}`, {
+    throw new TsrkeError('STATE_MISSING', `there is no state file ${store.where}`, {
       next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
     });
   }
-  const unlock = lockState(statePath, new Date());
+  const unlock = store.lock(new Date());
   try {
     // Read again under the lock: another run may have just finished.
-    const state = readState(statePath) ?? initial;
-    const cluster = await connectCluster({ config, state, statePath, report, signal });
+    const state = store.read() ?? initial;
+    const cluster = await connect({ config, state, store, report, signal });
     try {
       return await change(config, state, cluster, { rotate, report, signal });
     } finally {
@@ -61,7 +71,7 @@ export async function changeEncryption(options: EncryptionOptions): Promise<stri
 async function change(
   config: ClusterConfig,
   before: ClusterState,
-  cluster: Awaited<ReturnType<typeof connectCluster>>,
+  cluster: Cluster,
   { rotate, report, signal }: { rotate: boolean; report: Report; signal: AbortSignal },
 ): Promise<string> {
   const { world } = cluster;

@@ -4,14 +4,14 @@ import { readiness } from '../kube/ready.ts';
 import type { KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { keyId } from '../encryption/key.ts';
-import { readState, writeState } from './file.ts';
 import { parseState, serialiseState, serialiseWithoutKeys, type ClusterState } from './rkestate.ts';
+import type { StateStore } from './store.ts';
 
 const copyName = 'full-cluster-state';
 const copyPath = `/api/v1/namespaces/kube-system/secrets/${copyName}`;
 
 export interface StateKeeperOptions {
-  readonly path: string;
+  readonly store: StateStore;
   readonly kube: KubeApi;
   readonly nodes: () => readonly NodeName[];
   readonly hostKeys: () => Record<string, string | readonly string[]>;
@@ -50,10 +50,10 @@ export class StateKeeper {
 
   /** See World.save. The serial grows by one. */
   async save(state: ClusterState, encrypted: boolean, signal: AbortSignal): Promise<ClusterState> {
-    const { path, report, hostKeys } = this.#options;
-    const onDisk = readState(path)?.tsrke.serial ?? 0;
+    const { store, report, hostKeys } = this.#options;
+    const onDisk = store.read()?.tsrke.serial ?? 0;
     if (onDisk > state.tsrke.serial) {
-      throw new TsrkeError('STATE_STALE', `${path} was changed by another run`, {
+      throw new TsrkeError('STATE_STALE', `${store.where} was changed by another run`, {
         next: 'see which run that was, then run the same command again',
       });
     }
@@ -65,7 +65,7 @@ export class StateKeeper {
         hostKeys: { ...state.tsrke.hostKeys, ...hostKeys() },
       },
     };
-    await writeState(path, next);
+    await store.write(next);
     report.note('info', `state saved (serial ${next.tsrke.serial})`);
     await this.#writeCopy(
       encrypted ? serialiseState(next, { compact: true }) : serialiseWithoutKeys(next),
