@@ -158,13 +158,14 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     );
     return differs || member.loaded !== 'yes';
   });
+  const orNone = (file: ProviderFile) => (file.entries.length === 0 ? undefined : file);
   const writeFile = (own: ProviderFile) =>
     withReadKeys(target, (resource) => [...inUse(resource), ...keysOf(own, resource)], resources, 'second');
   if (writing.length > 0) {
     const pushes = writing.map(({ member, own }): Push => ({
       node: member.node,
-      file: writeFile(own),
-      fallback: readFile(own),
+      file: orNone(writeFile(own)),
+      fallback: orNone(readFile(own)),
     }));
     return { kind: 'write', pushes: order(pushes), state: writeFile(writing[0]?.own ?? noFile) };
   }

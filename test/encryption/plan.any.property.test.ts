@@ -60,7 +60,7 @@ const file = fc
   })
   .map(({ specific, wild }): ProviderFile => {
     const taken = new Set<string>();
-    const free = (each: string) => !taken.has(each) && taken.add(each) !== undefined;
+    const free = (each: string) => !taken.has(each) && taken.add(each).size > 0;
     const entries = [
       ...specific.map((entry) => ({ ...entry, resources: entry.resources.filter(free) })),
       ...wild
@@ -69,7 +69,7 @@ const file = fc
     ].filter(({ resources }) => resources.length > 0);
     const kmsTaken = new Set<string>();
     const once = (each: Provider) =>
-      each.kind !== 'kms' || (!kmsTaken.has(each.name) && kmsTaken.add(each.name) !== undefined);
+      each.kind !== 'kms' || (!kmsTaken.has(each.name) && kmsTaken.add(each.name).size > 0);
     const unique = entries.map((entry): Entry => ({ ...entry, providers: entry.providers.filter(once) }));
     return { entries: unique.filter((entry) => entry.providers.length > 0) };
   });
