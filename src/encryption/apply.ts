@@ -70,7 +70,8 @@ export async function carryOut(
           signal,
         );
         const title = `${titles[line.kind]}: ${film(line.state)}`;
-        await world.report.task(title, async () => {
+        await world.report.task(title, async (task) => {
+          task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
           for (const push of line.pushes) {
             stopHere(signal);
@@ -344,6 +345,7 @@ async function rewriteAll(
           onProgress: ({ done, total, rate, eta, paused }) =>
             task.progress(
               `${done}/${total}, ${Math.round(rate)}/s${eta === undefined ? '' : `, ${Math.ceil(eta)} s left`}${paused === undefined ? '' : ` (${paused})`}`,
+              { done, total, rate, eta },
             ),
         });
         rewritten += result.rewritten;
