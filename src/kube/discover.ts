@@ -48,7 +48,7 @@ export async function discover(
 }
 
 /** kube-apiserver's way: what stands before the first dot is the resource, the rest is the group. */
-export function splitPattern(pattern: string): { resource: string; group: string } {
+function splitPattern(pattern: string): { resource: string; group: string } {
   const dot = pattern.indexOf('.');
   return dot === -1
     ? { resource: pattern, group: '' }
