@@ -143,6 +143,11 @@ test('80 columns: what is done, in hand and to come while it runs; all nodes at 
     'secrets are encrypted',
   ]);
   expect(screen.written()).toContain('\u001B[32m✔');
+  // Colours of the terminal's own palette, none of them black, white, bright or a background: light and dark both do.
+  const styles = [...screen.written().matchAll(/\u001B\[([\d;]*)m/g)].map(([, code]) => code);
+  expect(
+    [...new Set(styles)].filter((code) => !['2', '22', '31', '32', '33', '36', '39'].includes(code ?? '')),
+  ).toEqual([]);
   expect(screen.written()).toMatch(/\u001B\[\?25h[^\u001B]*$/);
 });
 
