@@ -71,7 +71,8 @@ export async function carryOut(
           signal,
         );
         const title = `${titles[line.kind]}: ${film(line.state)}`;
-        await world.report.task(title, async () => {
+        await world.report.task(title, async (task) => {
+          task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
           for (const push of line.pushes) {
             stopHere(signal, `before ${push.node}, in the line “${title}”`);

@@ -1,6 +1,6 @@
 /** `tsrke up` and `tsrke encrypt rotate-key`: what both do, in the order in which it is said here. */
 import { setMaxListeners } from 'node:events';
-import { differences } from '../config/differences.ts';
+import { describe, differences } from '../config/differences.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
 import { carryOut, withFinished } from '../encryption/apply.ts';
 import {
@@ -213,7 +213,7 @@ function withEnabled(state: ClusterState, target: ProviderFile): ClusterState {
 function noteDifferences(config: ClusterConfig, state: ClusterState, report: Report): void {
   const recorded = state.document.currentState?.rkeConfig;
   if (recorded === undefined) return;
-  for (const { path } of differences(config, recorded)) {
-    report.note('warning', `cluster.yml differs from the state in ${path}; this is not acted on yet`);
+  for (const difference of differences(config, recorded)) {
+    report.note('warning', `not acted on yet: ${describe(difference)}`);
   }
 }
