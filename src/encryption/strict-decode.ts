@@ -190,7 +190,7 @@ interface Place {
 class Abort extends Error {}
 
 function valueOf(tree: Tree, shape: Shape, place: Place, path: string, state: State): unknown {
-  if (shape.kind === 'duration') return durationOf(tree, place, state);
+  if (shape.kind === 'duration') return durationOf(tree, place);
   if (tree.type === 'null') return shape.kind === 'string' ? '' : undefined;
   if (shape.kind === 'string' && tree.type === 'string') return tree.text;
   if (shape.kind === 'int32' && tree.type === 'number') {
@@ -235,19 +235,11 @@ function decodeField(
   found[key] = valueOf(value, field, at, inner, state);
 }
 
-function durationOf(tree: Tree, place: Place, state: State): bigint | undefined {
+function durationOf(tree: Tree, place: Place): bigint | undefined {
   if (tree.type === 'null') return undefined;
-  if (tree.type === 'string') {
-    const duration = parseDuration(tree.text);
-    if (typeof duration === 'bigint') return duration;
-    throw new Abort(duration);
-  }
-  const words = typeError(nameOf(tree), place, 'string');
-  if (tree.type === 'array' || tree.type === 'map') {
-    state.problems.push(words);
-    return undefined;
-  }
-  throw new Abort(words);
+  const duration = tree.type === 'string' ? parseDuration(tree.text) : typeError(nameOf(tree), place, 'string');
+  if (typeof duration === 'string') throw new Abort(duration);
+  return duration;
 }
 
 function nameOf(tree: Tree): string {

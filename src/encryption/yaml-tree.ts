@@ -71,10 +71,12 @@ export function lineAt(tree: Tree, path: string): number | undefined {
 // go-yaml v2 refuses these wherever they stand; js-yaml lets some pass in quotes.
 const control = /[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
+const tabbedComment = /^ *\t[ \t]*#/m;
+
 function readYaml(source: string): ReadText {
-  const text = source.replace(/^\uFEFF/, '');
+  const text = firstRoot(source.replace(/^\uFEFF/, ''));
   const lineOf = lineCounter(text);
-  const bad = control.exec(text);
+  const bad = control.exec(text) ?? tabbedComment.exec(text);
   if (bad !== null) throw new NotReadable('yaml', lineOf(bad.index));
   let events: Event[];
   try {
@@ -160,7 +162,10 @@ function readYaml(source: string): ReadText {
     return before?.type === EVENT_ID.SCALAR && before.valueStart >= 0 ? before.valueStart : 0;
   };
   const anchored = (event: { anchorStart: number; anchorEnd: number }, tree: Tree): Tree => {
-    if (event.anchorStart >= 0) anchors.set(text.slice(event.anchorStart, event.anchorEnd), tree);
+    if (event.anchorStart < 0) return tree;
+    const name = text.slice(event.anchorStart, event.anchorEnd);
+    if (!/^[\w-]+$/.test(name)) throw new NotReadable('yaml', tree.line);
+    anchors.set(name, tree);
     return tree;
   };
   // Only the first document counts; a file of comments is `null`.
@@ -170,6 +175,31 @@ function readYaml(source: string): ReadText {
   next = 1;
   const tree = node();
   return { format: 'yaml', tree, duplicates };
+}
+
+/**
+ * The text up to where go-yaml stops reading: the end of the first document, or of its root, which ends at a line that
+ * begins further to the left. What follows can be anything; js-yaml would not have it.
+ */
+function firstRoot(text: string): string {
+  const lines = text.split(/(?<=\n)/);
+  let margin: number | undefined;
+  let started = false;
+  const end = lines.findIndex((line) => {
+    if (/^---\s/.test(`${line} `) && margin === undefined && !started) {
+      started = true;
+      if (!/^---\s*(#.*)?$/.test(line)) margin = 0;
+      return false;
+    }
+    if (/^(---|\.\.\.)\s/.test(`${line} `)) return margin !== undefined || started;
+    if (/^\s*(#|$)/.test(line) || (margin === undefined && line.startsWith('%'))) return false;
+    const indent = /^ */.exec(line)?.[0].length ?? 0;
+    if (margin !== undefined && indent < margin) return true;
+    // Only a mapping or a list ends there; a word alone goes on.
+    margin ??= /^ *(-\s|.*:\s)/.test(`${line} `) ? indent : 0;
+    return false;
+  });
+  return end < 0 ? text : lines.slice(0, end).join('');
 }
 
 /** As go-yaml hands a mapping over to JSON: each key once, in the order of their bytes. */
@@ -219,8 +249,14 @@ function lineCounter(text: string): (offset: number) => number {
   const starts = [0];
   for (const { index, 0: mark } of text.matchAll(/\r\n|\r|\n/g)) starts.push(index + mark.length);
   return (offset) => {
-    const after = starts.findIndex((start) => start > offset);
-    return after < 0 ? starts.length : after;
+    let low = 0;
+    let high = starts.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((starts[middle] ?? 0) <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   };
 }
 

@@ -77,7 +77,7 @@ const resourceName = usually<Node>(
 
 const secret = fc.oneof(
   {
-    weight: 8,
+    weight: 60,
     arbitrary: fc
       .uint8Array({ minLength: 32, maxLength: 32 })
       .map((bytes) => text(Buffer.from(bytes).toString('base64'))),
@@ -142,7 +142,10 @@ function list(item: fc.Arbitrary<Node>, maxLength: number): fc.Arbitrary<Node> {
   return fc.array(item, { minLength: 1, maxLength, size: 'max' });
 }
 
-const key = mapping({ name: fc.constantFrom('a', 'b', 'k-1', '', 'a:b').map(text), secret });
+const key = mapping({
+  name: fc.constantFrom('a', 'b', 'c', 'k-1', 'k-2', 'k-3', 'k-4', 'k-5', '', 'a:b').map(text),
+  secret,
+});
 const keys = mapping({ keys: list(key, 3) });
 const endpoints = [
   'unix:///run/kms.sock',
@@ -199,11 +202,11 @@ const timeouts = [
 ];
 const kms = mapping(
   {
-    apiVersion: fc.constantFrom('v1', 'v2', 'v2', 'v2', 'v3', '').map(text),
-    name: fc.constantFrom('plug', 'vault', 'a:b', 'ä"', '').map(text),
-    endpoint: usually(fc.constant('unix:///run/kms.sock'), fc.constantFrom(...endpoints), 2).map(text),
-    timeout: usually(fc.constant('3s'), fc.constantFrom(...timeouts), 2).map(text),
-    cachesize: fc.constantFrom('1000', '0', '-1', '5', '1.0', '2147483648').map((word) => bare(word)),
+    apiVersion: fc.constantFrom('v1', 'v2', 'v2', 'v2', 'v2', 'v2', 'v3', '').map(text),
+    name: fc.constantFrom('plug', 'vault', 'kms-1', 'kms-2', 'kms-3', 'a:b', 'ä"', '').map(text),
+    endpoint: usually(fc.constant('unix:///run/kms.sock'), fc.constantFrom(...endpoints), 5).map(text),
+    timeout: usually(fc.constant('3s'), fc.constantFrom(...timeouts), 5).map(text),
+    cachesize: fc.constantFrom('1000', '50', '-1', '5', '0', '1.0', '2147483648').map((word) => bare(word)),
   },
   ['apiVersion', 'timeout', 'cachesize'],
 );

@@ -5,6 +5,7 @@ go 1.24.0
 require (
 	k8s.io/apimachinery v0.26.3
 	k8s.io/apiserver v0.26.3
+	k8s.io/component-base v0.26.3
 	k8s.io/klog/v2 v2.80.1
 )
 
@@ -37,7 +38,6 @@ require (
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v2 v2.4.0 // indirect
 	k8s.io/api v0.26.3 // indirect
-	k8s.io/component-base v0.26.3 // indirect
 	k8s.io/kms v0.26.3 // indirect
 	k8s.io/utils v0.0.0-20221107191617-1a15be271d1d // indirect
 	sigs.k8s.io/json v0.0.0-20220713155537-f223a00ba0e2 // indirect

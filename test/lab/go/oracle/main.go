@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage/value"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/component-base/featuregate"
 	"k8s.io/klog/v2"
 )
 
@@ -153,7 +154,14 @@ func judge(file string, q question) answer {
 	return answer{Error: fmt.Sprintf("unknown question %q", q.Do)}
 }
 
-// A gate that this version does not have, or that it no longer lets anyone turn off, stays as it is.
-func setGate(name string, on bool) {
-	_ = utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{name: on})
+// A gate that this version does not have, or no longer lets anyone change, stays as it is. One that it does not have
+// must not even be tried: the feature gates remember it, and refuse all that come after.
+func setGate(name featuregate.Feature, on bool) {
+	gates := utilfeature.DefaultMutableFeatureGate
+	if spec, known := gates.GetAll()[name]; !known || spec.LockToDefault {
+		return
+	}
+	if err := gates.SetFromMap(map[string]bool{string(name): on}); err != nil {
+		fail(err.Error())
+	}
 }
