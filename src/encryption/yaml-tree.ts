@@ -131,6 +131,10 @@ function readYaml(source: string): ReadText {
     const key = node();
     const value = node();
     const plain = event?.type === EVENT_ID.SCALAR && event.style === SCALAR_STYLE.PLAIN;
+    // `{name:, …}`: to go-yaml the colon is part of the word, to js-yaml it is not.
+    if (plain && /^ *:[,\]}]/.test(text.slice(event.valueEnd, event.valueEnd + 40))) {
+      throw new NotReadable('yaml', key.line);
+    }
     if (plain && key.type === 'string' && key.text === '<<') {
       // Later keys win, also over earlier ones written out: go-yaml merges where the `<<` stands.
       const merged = value.type === 'array' ? value.items.toReversed() : [value];

@@ -7,7 +7,8 @@ interface Scalar {
   readonly json: string;
 }
 
-type Node = Scalar | readonly Node[] | { readonly entries: readonly (readonly [string, Node])[] };
+type Entry = readonly [name: string, value: Node];
+type Node = Scalar | { readonly items: readonly Node[] } | { readonly entries: readonly Entry[] };
 
 function text(value: string): Scalar {
   const plain =
@@ -36,9 +37,9 @@ const oddities: readonly Node[] = [
   bare('2026-01-01', '"2026-01-01"'),
   bare("'it''s'", '"it\'s"'),
   bare('!!str 5', '"5"'),
-  [],
-  [text('x')],
-  [bare('null')],
+  { items: [] },
+  { items: [text('x')] },
+  { items: [bare('null')] },
   { entries: [] },
   { entries: [['x', bare('1')]] },
 ];
@@ -115,31 +116,23 @@ function mapping(
     'kind',
     'name',
   );
-  const extra = fc.tuple(strangers, oddity);
-  const double = fc.nat().map((nth) => ({ nth }));
-  return fc
-    .tuple(
-      fc.tuple(...entries),
-      fc.oneof(
-        { weight: 150, arbitrary: fc.constant(undefined) },
-        { weight: 1, arbitrary: extra },
-        { weight: 1, arbitrary: double },
-      ),
-      fc.nat(),
-    )
-    .map(([all, more, turn]) => {
-      const present = all.filter((entry) => entry !== undefined);
-      const at = present.length === 0 ? 0 : turn % present.length;
-      const turned = turn % 3 === 0 ? [...present.slice(at), ...present.slice(0, at)] : present;
-      if (more === undefined) return { entries: turned };
-      if (Array.isArray(more)) return { entries: turned.toSpliced(at, 0, more as [string, Node]) };
-      const twice = present[(more as { nth: number }).nth % Math.max(1, present.length)];
-      return { entries: twice === undefined ? turned : [...turned, twice] };
-    });
+  const extra = fc.tuple(strangers, oddity).map((entry): readonly Entry[] => [entry]);
+  const more = fc.oneof(
+    { weight: 150, arbitrary: fc.constant<readonly Entry[] | 'twice'>([]) },
+    { weight: 1, arbitrary: extra },
+    { weight: 1, arbitrary: fc.constant('twice' as const) },
+  );
+  return fc.tuple(fc.tuple(...entries), more, fc.nat()).map(([all, more, turn]) => {
+    const present: readonly Entry[] = all.filter((entry) => entry !== undefined);
+    const at = present.length === 0 ? 0 : turn % present.length;
+    const turned = turn % 3 === 0 ? [...present.slice(at), ...present.slice(0, at)] : present;
+    if (more === 'twice') return { entries: [...turned, ...present.slice(at, at + 1)] };
+    return { entries: turned.toSpliced(at, 0, ...more) };
+  });
 }
 
 function list(item: fc.Arbitrary<Node>, maxLength: number): fc.Arbitrary<Node> {
-  return fc.array(item, { minLength: 1, maxLength, size: 'max' });
+  return fc.array(item, { minLength: 1, maxLength, size: 'max' }).map((items) => ({ items }));
 }
 
 const key = mapping({
@@ -256,46 +249,35 @@ const document = headers.chain(([apiVersion, kind]) =>
   }),
 );
 
-function isScalar(node: Node): node is Scalar {
-  return 'yaml' in node;
-}
-
 function toJson(node: Node): string {
-  if (isScalar(node)) return node.json;
-  if (Array.isArray(node)) return `[${(node as readonly Node[]).map(toJson).join(', ')}]`;
-  const { entries } = node as Extract<Node, { entries: unknown }>;
-  return `{${entries.map(([name, value]) => `${JSON.stringify(name)}: ${toJson(value)}`).join(', ')}}`;
-}
-
-/** Block style; `flow` from this depth on. Lists stand under their key or one step in, as people do both. */
-function toYaml(node: Node, indent: string, flow: number, step: string): string {
-  if (isScalar(node)) return ` ${node.yaml}`;
-  const deeper = `${indent}${step}`;
-  if (Array.isArray(node)) {
-    const items = node as readonly Node[];
-    if (flow <= 0 || items.length === 0) return ` ${toFlow(node)}`;
-    return items
-      .map((item) => {
-        const inner = toYaml(item, `${indent}  `, flow - 1, step);
-        return `\n${indent}-${inner.startsWith('\n') ? inner.replace(/^\n\s*/, ' ') : inner}`;
-      })
-      .join('');
-  }
-  const { entries } = node as Extract<Node, { entries: unknown }>;
-  if (flow <= 0 || entries.length === 0) return ` ${toFlow(node)}`;
-  return entries
-    .map(([name, value]) => {
-      const inner = toYaml(value, Array.isArray(value) && step === '  ' ? indent : deeper, flow - 1, step);
-      return `\n${indent}${name}:${inner}`;
-    })
-    .join('');
+  if ('json' in node) return node.json;
+  if ('items' in node) return `[${node.items.map(toJson).join(', ')}]`;
+  return `{${node.entries.map(([name, value]) => `${JSON.stringify(name)}: ${toJson(value)}`).join(', ')}}`;
 }
 
 function toFlow(node: Node): string {
-  if (isScalar(node)) return node.yaml;
-  if (Array.isArray(node)) return `[${(node as readonly Node[]).map(toFlow).join(', ')}]`;
-  const { entries } = node as Extract<Node, { entries: unknown }>;
-  return `{${entries.map(([name, value]) => `${name}: ${toFlow(value)}`).join(', ')}}`;
+  if ('yaml' in node) return node.yaml;
+  if ('items' in node) return `[${node.items.map(toFlow).join(', ')}]`;
+  return `{${node.entries.map(([name, value]) => `${name}: ${toFlow(value)}`).join(', ')}}`;
+}
+
+/** Block style, and flow style below this depth. Lists stand under their key or one step in, as people do both. */
+function toYaml(node: Node, indent: string, depth: number, step: string): string {
+  if ('yaml' in node) return ` ${node.yaml}`;
+  const parts = 'items' in node ? node.items : node.entries;
+  if (depth <= 0 || parts.length === 0) return ` ${toFlow(node)}`;
+  if ('items' in node) {
+    const items = node.items.map((item) => {
+      const inner = toYaml(item, `${indent}  `, depth - 1, step);
+      return `\n${indent}-${inner.startsWith('\n') ? inner.replace(/^\n\s*/, ' ') : inner}`;
+    });
+    return items.join('');
+  }
+  const entries = node.entries.map(([name, value]) => {
+    const inner = 'items' in value && step === '  ' ? indent : `${indent}${step}`;
+    return `\n${indent}${name}:${toYaml(value, inner, depth - 1, step)}`;
+  });
+  return entries.join('');
 }
 
 /** Files whose syntax is right; what they say may be anything. */
@@ -314,7 +296,7 @@ export const damagedFile = fc
     fc.nat(),
     fc.nat(),
     fc.constantFrom('cut', 'drop', 'twice', 'swap', 'indent', 'outdent', 'letter'),
-    fc.constantFrom(...':-#"\'[]{},&*!|>%@` \n\tx'),
+    fc.constantFrom(...':-#"\'[]{},&*!|>%@` \n\tx'.split('')),
   )
   .map(([file, nth, other, damage, letter]) => {
     if (damage === 'cut') return file.slice(0, nth % (file.length + 1));
