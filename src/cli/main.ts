@@ -6,6 +6,7 @@ import { changeEncryption } from '../provision/encryption.ts';
 import { renderError } from './errors.ts';
 import { plainReport } from './report.ts';
 import { terminalReport } from './terminal-report.ts';
+import type { ValidateFlags } from './validate.ts';
 
 interface CommonFlags {
   readonly config: string;
@@ -75,6 +76,15 @@ const encrypt = program.command('encrypt').description('encryption of secrets at
 common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
   .action((flags: CommonFlags) => run(flags, true));
+
+common(encrypt.command('validate'))
+  .description('judge custom_config, or a provider file, as kube-apiserver would; reaches no node')
+  .option('--file <file>', "a provider file, instead of cluster.yml's custom_config")
+  .option('--kubernetes-version <version>', 'such as v1.30; default: that of cluster.yml')
+  .action(async (flags: ValidateFlags) => {
+    const { validate } = await import('./validate.ts');
+    process.exitCode = validate(flags, (line) => process.stdout.write(`${line}\n`));
+  });
 
 program
   .command('version')

@@ -9,6 +9,8 @@ import {
   SCALAR_STYLE,
   YAMLException,
   type Event,
+  type MappingEvent,
+  type SequenceEvent,
   type ScalarEvent,
 } from 'js-yaml';
 
@@ -152,8 +154,7 @@ function readYaml(source: string): ReadText {
   const scalar = (event: ScalarEvent): Tree => {
     const value = event.valueStart < 0 ? '' : getScalarValue(text, event);
     const line = lineOf(event.valueStart < 0 ? startOf(event) : event.valueStart);
-    const tag = event.tagStart < 0 ? '' : text.slice(event.tagStart, event.tagEnd);
-    if (event.style !== SCALAR_STYLE.PLAIN || tag === '!!str' || tag === '!') {
+    if (event.style !== SCALAR_STYLE.PLAIN || event.tagStart >= 0) {
       return { type: 'string', line, text: value };
     }
     return { ...meaning(value), line };
@@ -165,13 +166,21 @@ function readYaml(source: string): ReadText {
     const before = events[next - 2];
     return before?.type === EVENT_ID.SCALAR && before.valueStart >= 0 ? before.valueStart : 0;
   };
-  const anchored = (event: { anchorStart: number; anchorEnd: number }, tree: Tree): Tree => {
-    if (event.anchorStart < 0) return tree;
-    const name = text.slice(event.anchorStart, event.anchorEnd);
-    if (!/^[\w-]+$/.test(name)) throw new NotReadable('yaml', tree.line);
-    anchors.set(name, tree);
+  const anchored = (event: ScalarEvent | SequenceEvent | MappingEvent, tree: Tree): Tree => {
+    // Of tags only `!!str` is read: nobody needs another one here, and go-yaml has its own mind about them.
+    const tagged = event.tagStart >= 0;
+    const known = event.type === EVENT_ID.SCALAR && text.slice(event.tagStart, event.tagEnd) === '!!str';
+    const name = event.anchorStart < 0 ? undefined : text.slice(event.anchorStart, event.anchorEnd);
+    if (
+      (tagged && (!known || !blankAt(event.tagEnd))) ||
+      (name !== undefined && (!/^[\w-]+$/.test(name) || !blankAt(event.anchorEnd)))
+    ) {
+      throw new NotReadable('yaml', tree.line);
+    }
+    if (name !== undefined) anchors.set(name, tree);
     return tree;
   };
+  const blankAt = (offset: number): boolean => /^(\s|$)/.test(text.charAt(offset));
   // Only the first document counts; a file of comments is `null`.
   if (events[0]?.type !== EVENT_ID.DOCUMENT || events[1]?.type === EVENT_ID.POP) {
     return { format: 'yaml', tree: { type: 'null', line: 1, text: '' }, duplicates };
