@@ -97,7 +97,7 @@ function overlapFaults(names: readonly string[], path: string, minor: number, re
 }
 
 /** From this minor on, lists and durations in messages are JSON; before, they are as Go prints them. */
-const jsonValues = 33;
+const jsonValues = 34;
 
 const notServed = new Set(['apiserveripinfo', 'serviceipallocations', 'servicenodeportallocations']);
 
@@ -128,7 +128,7 @@ function elementFault(provider: DecodedProvider, path: string, report: Report): 
     found === 0
       ? 'provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity'
       : 'more than one provider specified in a single element, should split into different list elements';
-  // The server prints the whole element here, with its keys from 1.33 on.
+  // The server prints the whole element here, with its keys from 1.34 on.
   report(path, `Invalid value: ${quote(redacted)}: ${words}`);
 }
 

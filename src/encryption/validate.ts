@@ -100,7 +100,7 @@ export function validateProviderFile(text: string, options: ValidateOptions): Va
 }
 
 function decodingError(words: string, minor: number, file: string): string {
-  const where = minor >= 28 ? `error decoding encryption provider configuration file ${quote(file)}: ` : '';
+  const where = minor >= 27 ? `error decoding encryption provider configuration file ${quote(file)}: ` : '';
   return `error while parsing file: ${where}${words}`;
 }
 

@@ -24,7 +24,7 @@ export const nodeFile = '/etc/kubernetes/ssl/encryption.yaml';
 export function expected({ says }: Case, minor: number): string | undefined {
   const [, stage, words = ''] = says.findLast(([from]) => from <= minor) ?? [0, 'accepted'];
   const old = minor < 26 ? `error while parsing encryption provider configuration file "${nodeFile}": ` : '';
-  const decoding = minor < 28 ? '' : `error decoding encryption provider configuration file "${nodeFile}": `;
+  const decoding = minor < 27 ? '' : `error decoding encryption provider configuration file "${nodeFile}": `;
   switch (stage) {
     case 'accepted':
       return undefined;
@@ -80,13 +80,13 @@ function always(stage: Stage, words?: string): Case['says'] {
   return [words === undefined ? [24, stage] : [24, stage, words]];
 }
 
-/** What `%#v` prints up to 1.32, and JSON from 1.33. */
+/** What `%#v` prints up to 1.33, and JSON from 1.34. */
 function listed(names: readonly string[], words: string): Case['says'] {
   const go = `[]string{${names.map((name) => JSON.stringify(name)).join(', ')}}`;
   return [
     [24, 'accepted'],
     [27, 'parsing', `resources[0].resources: Invalid value: ${go}: ${words}`],
-    [33, 'parsing', `resources[0].resources: Invalid value: ${JSON.stringify(names)}: ${words}`],
+    [34, 'parsing', `resources[0].resources: Invalid value: ${JSON.stringify(names)}: ${words}`],
   ];
 }
 
@@ -415,7 +415,7 @@ export const cases: readonly Case[] = [
         `[resources[0].resources: Invalid value: []string{"*.apps", "*.apps"}: ${twice}, resources[0].resources: Invalid value: []string{"*.apps", "*.apps"}: ${overlap}]`,
       ],
       [
-        33,
+        34,
         'parsing',
         `[resources[0].resources: Invalid value: ["*.apps","*.apps"]: ${twice}, resources[0].resources: Invalid value: ["*.apps","*.apps"]: ${overlap}]`,
       ],
@@ -649,7 +649,7 @@ export const cases: readonly Case[] = [
         'parsing',
         `${p0}.kms.timeout: Invalid value: v1.Duration{Duration:0}: timeout should be a positive value`,
       ],
-      [33, 'parsing', `${p0}.kms.timeout: Invalid value: "0s": timeout should be a positive value`],
+      [34, 'parsing', `${p0}.kms.timeout: Invalid value: "0s": timeout should be a positive value`],
     ],
   },
   {
@@ -662,7 +662,7 @@ export const cases: readonly Case[] = [
         'parsing',
         `${p0}.kms.timeout: Invalid value: v1.Duration{Duration:-90500000000}: timeout should be a positive value`,
       ],
-      [33, 'parsing', `${p0}.kms.timeout: Invalid value: "-1m30.5s": timeout should be a positive value`],
+      [34, 'parsing', `${p0}.kms.timeout: Invalid value: "-1m30.5s": timeout should be a positive value`],
     ],
   },
   endpoint('http://localhost:8080', 'unsupported scheme "http" for KMS provider, only unix is supported'),
