@@ -33,7 +33,7 @@ APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver 
 ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
 # kube-apiserver's own judgement of provider files, one binary per Kubernetes minor: see oracles.sh.
 ORACLES=$CACHE/oracles
-ORACLE_MINORS="1.24 1.26 1.28 1.30 1.32 1.34 1.37"
+ORACLE_MINORS=${TSRKE_ORACLES:-1.24 1.26 1.28 1.30 1.32 1.34 1.37} # of 1.24 to 1.37
 KUBECTL_FLAGS=$(apiserver_flags $KUBERNETES)
 KUBECTL_BIN=$CACHE/kubectl-$KUBERNETES-$(recipe kubectl "$KUBECTL_FLAGS")
 

@@ -21,7 +21,6 @@ rm -f "$ORACLES"/*.tmp*
 keep=()
 for minor in $ORACLE_MINORS; do
   bin=$(path_of "$minor")
-  keep+=("$bin")
   if [ ! -x "$bin" ]; then
     command -v go >/dev/null || fail "Go is needed to build the oracle of Kubernetes $minor"
     say "building the oracle of Kubernetes $minor"
@@ -33,7 +32,8 @@ for minor in $ORACLE_MINORS; do
   echo "$minor $bin"
 done
 
-# What an older recipe made.
+# What an older recipe made; another run may have asked for other versions.
+for mod in "$SOURCE"/1.*.mod; do keep+=("$(path_of "$(basename "$mod" .mod)")"); done
 for old in "$ORACLES"/oracle-*; do
   case " ${keep[*]} " in
   *" $old "*) ;;

@@ -23,7 +23,8 @@ afterAll(() => {
 });
 
 test('there is an oracle for each version that the suite promises', () => {
-  expect(oracles.map(({ minor }) => minor)).toEqual([24, 26, 28, 30, 32, 34, 37]);
+  const wanted = process.env['TSRKE_ORACLES']?.split(' ').map((version) => Number(version.slice(2)));
+  expect(oracles.map(({ minor }) => minor)).toEqual(wanted ?? [24, 26, 28, 30, 32, 34, 37]);
 });
 
 test.each(cases)('the table: $name', async ({ name: _name, says: _says, stricter, ...question }) => {

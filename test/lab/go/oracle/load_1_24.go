@@ -1,4 +1,4 @@
-//go:build apiserver_1_24
+//go:build apiserver_1_24 || apiserver_1_25
 
 package main
 

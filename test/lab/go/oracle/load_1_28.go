@@ -1,4 +1,4 @@
-//go:build apiserver_1_28
+//go:build apiserver_1_27 || apiserver_1_28
 
 package main
 
