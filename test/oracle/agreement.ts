@@ -1,8 +1,7 @@
 /** Whether our verdict and words are kube-apiserver's, save what we do not repeat. */
 import { validateProviderFile } from '../../src/encryption/validate.ts';
+import { nodeFile } from '../encryption/validate-cases.ts';
 import type { Check, Oracle } from '../lab/oracle.ts';
-
-export const nodeFile = '/etc/kubernetes/ssl/encryption.yaml';
 
 export interface Judged {
   /** Ours is `stricter` where it does not read YAML that go-yaml lets pass: a deliberate difference. */
