@@ -237,7 +237,8 @@ function decodeField(
 
 function durationOf(tree: Tree, place: Place): bigint | undefined {
   if (tree.type === 'null') return undefined;
-  const duration = tree.type === 'string' ? parseDuration(tree.text) : typeError(nameOf(tree), place, 'string');
+  const duration =
+    tree.type === 'string' ? parseDuration(tree.text) : typeError(nameOf(tree), place, 'string');
   if (typeof duration === 'string') throw new Abort(duration);
   return duration;
 }
