@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addHelp, type ExitCode } from './help.ts';
+import type { ValidateFlags } from './validate.ts';
 
 interface CommonFlags {
   readonly config: string;
@@ -129,6 +130,24 @@ addHelp(abort, {
   more:
     'The write key is swapped back and what was rewritten is rewritten again. An\n' +
     'abort that was cut off is finished by the same command.',
+});
+
+const validate = common(encrypt.command('validate'))
+  .description('judge custom_config, or a provider file, as kube-apiserver would; reaches no node')
+  .option('--file <file>', "a provider file, instead of cluster.yml's custom_config")
+  .option('--kubernetes-version <version>', 'such as v1.30; default: that of cluster.yml')
+  .action(async (flags: ValidateFlags) => {
+    const judge = await import('./validate.ts');
+    process.exitCode = judge.validate(flags, (line) => process.stdout.write(`${line}\n`));
+  });
+addHelp(validate, {
+  examples: [
+    ['tsrke encrypt validate', 'the custom_config of ./cluster.yml'],
+    ['tsrke encrypt validate --file provider.yaml --kubernetes-version v1.30', 'any provider file'],
+  ],
+  exitCodes: [0, 3],
+  environment: ['RKE_CONFIG'],
+  more: 'What it refuses kube-apiserver would refuse at its start, in the same words.',
 });
 
 program
