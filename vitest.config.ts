@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Two projects: `unit` needs nothing but Node, `real` brings up real hosts (root, Linux) and
+ * Three projects: `unit` needs nothing but Node, `exhaustive` breaks the memory lab thousands of times (minutes of
+ * every core), `real` brings up real hosts (root, Linux) and
  * therefore runs one file after the other. The lab's first start builds its parts, hence the
  * generous limits: they catch a hang, they do not measure.
  */
@@ -12,8 +13,20 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/lab/**', 'test/scenarios/**', 'test/readme.test.ts'],
+          exclude: [
+            'test/lab/**',
+            'test/scenarios/**',
+            'test/readme.test.ts',
+            'test/memory/*.exhaustive.test.ts',
+          ],
           testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'exhaustive',
+          include: ['test/memory/*.exhaustive.test.ts'],
+          testTimeout: 1_200_000,
         },
       },
       {
