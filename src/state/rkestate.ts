@@ -211,7 +211,7 @@ export function withKeys(
   created: string,
   why: string,
 ): readonly KeyRecord[] {
-  const known = new Set(ring.map(keyId));
-  const added = keys.filter((key) => !known.has(keyId(key)));
-  return [...ring, ...added.map((key): KeyRecord => ({ ...key, created, why }))];
+  const all = new Map(ring.map((key) => [keyId(key), key]));
+  for (const key of keys) if (!all.has(keyId(key))) all.set(keyId(key), { ...key, created, why });
+  return [...all.values()];
 }

@@ -201,7 +201,7 @@ test.each<['resume' | 'abort', string, boolean]>([
 
 test('every key that state or nodes hold comes into the ring', () => {
   const { state } = chooseTarget(
-    request('new,identity', 'old,identity', { onNodes: [secretsFile('other,identity')] }),
+    request('new,identity', 'old,identity', { onNodes: [secretsFile('other,new,identity')] }),
   );
   expect(state.tsrke.keyRing.map(({ name }) => name).toSorted()).toEqual(['new', 'old', 'other']);
 });
