@@ -10,8 +10,9 @@ import { wrongAtTheEnd } from './every-effect.ts';
 import { MemoryLab } from './memory-lab.ts';
 
 export interface PlannedFault {
-  /** Where in the run, 0 to 1000 of what a run takes at most. */
+  /** The how-manieth effect of the run, counting all or those that change something. */
   readonly at: number;
+  readonly of: 'all' | 'changes';
   readonly fault: Fault;
 }
 
@@ -62,6 +63,17 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
   },
 );
 
+const planned: fc.Arbitrary<PlannedFault> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 20 }), of: fc.constant('changes' as const), fault }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 300 }), of: fc.constant('all' as const), fault }),
+  },
+);
+
 const command: fc.Arbitrary<Happening> = fc.record({
   kind: fc.constant('command' as const),
   action: fc.constantFrom(
@@ -72,7 +84,7 @@ const command: fc.Arbitrary<Happening> = fc.record({
     'resume' as const,
     'abort' as const,
   ),
-  faults: fc.array(fc.record({ at: fc.nat(1000), fault }), { minLength: 0, maxLength: 2 }),
+  faults: fc.array(planned, { minLength: 0, maxLength: 2 }),
   clients: fc.boolean(),
 });
 
@@ -118,9 +130,6 @@ export const history: fc.Arbitrary<History> = fc.record({
   happenings: fc.array(happening, { minLength: 1, maxLength: 4 }),
 });
 
-/** What a run takes at most, about, for faults to fall into. */
-const longestRun = { 1: 350, 3: 1100 };
-
 /** Plays it. Throws where something is not as it must be. */
 export async function play(
   { nodes, encrypted, happenings }: History,
@@ -135,11 +144,14 @@ export async function play(
         lab.enabled = each.enabled;
         break;
       case 'command': {
-        const planned = new Map(
-          each.faults.map(({ at, fault }) => [1 + Math.floor((at * longestRun[nodes]) / 1000), fault]),
-        );
+        let changes = 0;
         await run(lab, each.action, figures, {
-          faultOf: ({ number }) => planned.get(number),
+          faultOf: (effect) => {
+            if (effect.changes) changes += 1;
+            return each.faults.find(({ at, of }) =>
+              of === 'all' ? at * nodes === effect.number : effect.changes && at === changes,
+            )?.fault;
+          },
           onDone: ({ number }) => {
             if (each.clients && number % 23 === 0) clients.next();
           },
