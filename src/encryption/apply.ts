@@ -63,7 +63,8 @@ export async function carryOut(
       case 'prune': {
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
-        const keepText = line.kind === 'prune' && line.state.entries.length === 0;
+        // Without a file to name, what the nodes may hold stays recorded until all is done.
+        const keepText = line.state.entries.length === 0;
         state = await world.save(
           withLine(state, keepText ? undefined : line.state, look, world.clock.now()),
           isCopyEncrypted(target, look),
