@@ -1,10 +1,13 @@
 import { defineConfig } from 'vitest/config';
 
+/** Scenarios that open their lab with test/lab/open-lab.ts. */
+const onBothLabs = ['test/scenarios/both-labs.test.ts'];
+
 /**
- * Three projects: `unit` needs nothing but Node, `oracle` needs Go once (kube-apiserver's own code, for comparison),
- * `real` brings up real hosts (root, Linux) and
- * therefore runs one file after the other. The lab's first start builds its parts, hence the
- * generous limits: they catch a hang, they do not measure.
+ * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
+ * model of a cluster thousands of times (minutes of every core); `oracle` compares with kube-apiserver's own code (Go,
+ * once); `real` runs scenarios on real hosts (root, Linux), one file after the other. First starts build what they
+ * need, hence the generous limits: they catch a hang, they do not measure.
  */
 export default defineConfig({
   test: {
@@ -13,8 +16,30 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/lab/**', 'test/oracle/**', 'test/scenarios/**', 'test/readme.test.ts'],
+          exclude: [
+            'test/lab/**',
+            'test/oracle/**',
+            'test/scenarios/**',
+            'test/readme.test.ts',
+            'test/memory/*.exhaustive.test.ts',
+          ],
           testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'memory',
+          include: onBothLabs,
+          env: { TSRKE_LAB: 'memory' },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
+      {
+        test: {
+          name: 'exhaustive',
+          include: ['test/memory/*.exhaustive.test.ts'],
+          testTimeout: 1_200_000,
         },
       },
       {

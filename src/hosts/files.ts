@@ -18,8 +18,8 @@ const mover = 'tsrke-file-mover';
 const temporary = (path: string) => `${path}.tsrke-tmp`;
 
 /** Exit codes of the scripts below; all others are failures. */
-const changedCode = 10;
-const directoryCode = 11;
+export const changedCode = 10;
+export const directoryCode = 11;
 
 /**
  * `$1` the file, `$2` the sha256 it must still have (empty: there must be none). Hashing and flushing are done where
@@ -38,11 +38,11 @@ else
 fi`;
 const flush = (what: string) => `sync ${what} 2>/dev/null || sync 2>/dev/null || true`;
 // Flushed before it is renamed: after a power cut the name must not stand for an empty file.
-const replaceScript = `${guard}
+export const replaceScript = `${guard}
 ${flush('"$1.tsrke-tmp"')}
 mv -f "$1.tsrke-tmp" "$1" || exit 1
 ${flush('"${1%/*}"')}`;
-const removeScript = `${guard}
+export const removeScript = `${guard}
 rm -f "$1" "$1.tsrke-tmp" || exit 1
 ${flush('"${1%/*}"')}`;
 

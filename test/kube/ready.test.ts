@@ -3,7 +3,7 @@ import { TsrkeError } from '../../src/errors.ts';
 import { endpointAddresses, identityLeases } from '../../src/kube/members.ts';
 import { loadedHash, loadedHashOf, readiness, serverVersion, waitReady } from '../../src/kube/ready.ts';
 import type { KubeApi, KubeRequest, KubeResponse } from '../../src/ports.ts';
-import { VirtualClock } from './virtual-clock.ts';
+import { VirtualClock } from '../../src/lab/clock.ts';
 
 const { signal } = new AbortController();
 

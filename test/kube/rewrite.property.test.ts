@@ -4,7 +4,7 @@ import { TsrkeError } from '../../src/errors.ts';
 import type { Resource } from '../../src/kube/outcome.ts';
 import { rewrite } from '../../src/kube/rewrite.ts';
 import { answer, expired, FakeKube, status } from './fake-kube.ts';
-import { VirtualClock } from './virtual-clock.ts';
+import { VirtualClock } from '../../src/lab/clock.ts';
 
 const secrets: Resource = {
   group: '',

@@ -8,7 +8,7 @@ import {
   type RewriteProgress,
 } from '../../src/kube/rewrite.ts';
 import { answer, expired, FakeKube, status } from './fake-kube.ts';
-import { VirtualClock } from './virtual-clock.ts';
+import { VirtualClock } from '../../src/lab/clock.ts';
 
 const secrets: Resource = {
   group: '',

@@ -1,4 +1,5 @@
-import type { Clock } from '../../src/ports.ts';
+/** Time for tests and rehearsals: hours of waiting in milliseconds, and the same each time. */
+import type { Clock } from '../ports.ts';
 
 /** Time that jumps to the next sleeper as soon as nothing else is going on. */
 export class VirtualClock implements Clock {

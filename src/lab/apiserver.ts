@@ -1,0 +1,207 @@
+/**
+ * One run of kube-apiserver, from its start to its end: what it has loaded, whether it listens, whether it is ready.
+ * Time is only ever looked at (`advance`), so the same model serves virtual and real clocks.
+ */
+import { createHash } from 'node:crypto';
+import { noFile, parseProviderFile, type ProviderFile } from '../encryption/configuration.ts';
+import { providerFlag, providerPathOf } from '../encryption/world.ts';
+import { messageOf } from '../errors.ts';
+import type { EtcdStore, StoredValue } from './etcd-store.ts';
+import { deserialise, etcdKeyOf, kinds, secrets, type Kind } from './kinds.ts';
+import { transformerFor, type Keks, type Read, type Transformer } from './storage.ts';
+
+export interface Surroundings {
+  readonly etcd: EtcdStore;
+  /** More than half of etcd's members answer. */
+  readonly etcdAnswers: () => boolean;
+  readonly keks: Keks;
+  /** A file of the host by kube-apiserver's path. */
+  readonly readFile: (path: string) => Buffer | undefined;
+  /** Whether another process of the host listens on its port. */
+  readonly portTaken: () => boolean;
+  readonly log: (line: string) => void;
+  /** Milliseconds from the start until it listens. */
+  readonly startTime: number;
+  /** Kubernetes' minor version. */
+  readonly minor: number;
+  /** Told when what it has loaded changed. */
+  readonly changed: () => void;
+}
+
+/** A provider file as one server has loaded it. */
+export class Loaded {
+  readonly file: ProviderFile;
+  /** Lower-case hex of the file's bytes; undefined without a file. */
+  readonly sha256: string | undefined;
+  readonly #keks: Keks;
+  readonly #transformers = new Map<string, Transformer>();
+  readonly #readable = new WeakMap<Buffer, boolean>();
+
+  constructor(file: ProviderFile, sha256: string | undefined, keks: Keks) {
+    this.file = file;
+    this.sha256 = sha256;
+    this.#keks = keks;
+  }
+
+  write(kind: Kind, plain: Buffer, etcdKey: string): Buffer {
+    return this.#transformer(kind).toStorage(plain, etcdKey);
+  }
+
+  read(kind: Kind, { value, key }: StoredValue): Read {
+    return this.#transformer(kind).fromStorage(value, key);
+  }
+
+  /** Decrypts and decodes. Remembered for each value, unless a KMS plugin has a say in it. */
+  reads(kind: Kind, stored: StoredValue): boolean {
+    const known = this.#readable.get(stored.value);
+    if (known !== undefined) return known;
+    let readable = true;
+    try {
+      deserialise(this.read(kind, stored).plain, stored.modRevision);
+    } catch {
+      readable = false;
+    }
+    if (!stored.value.subarray(0, 12).equals(kmsMarker)) this.#readable.set(stored.value, readable);
+    return readable;
+  }
+
+  #transformer(kind: Kind): Transformer {
+    const known = this.#transformers.get(kind.resource);
+    if (known !== undefined) return known;
+    const made = transformerFor(this.file, kind.resource, this.#keks);
+    this.#transformers.set(kind.resource, made);
+    return made;
+  }
+}
+
+const kmsMarker = Buffer.from('k8s:enc:kms:');
+const pollEvery = 60_000;
+/** From its start to its exit with a file that it refuses. */
+const failsAfter = 500;
+
+export class Apiserver {
+  /** When it ends by itself, and its exit code; undefined: it stays. */
+  readonly ends: { readonly at: number; readonly code: number } | undefined;
+  readonly #around: Surroundings;
+  readonly #startedAt: number;
+  readonly #path: string | undefined;
+  readonly #reloads: boolean;
+  #loaded: Loaded;
+  #synced = false;
+  #polled: number;
+  #seen: string | undefined;
+  #counts = { success: 0, failure: 0 };
+
+  constructor(args: readonly string[], around: Surroundings, now: number) {
+    this.#around = around;
+    this.#startedAt = now;
+    this.#polled = now + around.startTime;
+    this.#path = providerPathOf(args);
+    this.#reloads = args.includes(`${providerFlag}-automatic-reload=true`);
+    this.#loaded = new Loaded(noFile, undefined, around.keks);
+    try {
+      if (this.#path === undefined && this.#reloads) {
+        throw new Error(
+          `[--encryption-provider-config must be set with --encryption-provider-config-automatic-reload]`,
+        );
+      }
+      if (this.#path !== undefined) this.#loaded = this.#load(this.#path);
+      if (around.portTaken()) {
+        throw new Error(
+          'failed to create listener: failed to listen on 0.0.0.0:6443: listen tcp 0.0.0.0:6443: bind: address already in use',
+        );
+      }
+    } catch (error) {
+      around.log(`"command failed" err="${(error as Error).message}"`);
+      this.ends = { at: now + failsAfter, code: 1 };
+    }
+    this.#seen = this.#loaded.sha256;
+  }
+
+  get loaded(): Loaded {
+    return this.#loaded;
+  }
+
+  get counts(): { readonly success: number; readonly failure: number } {
+    return this.#counts;
+  }
+
+  get reloads(): boolean {
+    return this.#reloads;
+  }
+
+  listens(now: number): boolean {
+    return this.ends === undefined && now >= this.#startedAt + this.#around.startTime;
+  }
+
+  /** `informer-sync`: all Secrets could be listed once since the start; later failures do not count. */
+  get synced(): boolean {
+    return this.#synced;
+  }
+
+  /** Catches up with what happens by itself: informers that list, and with automatic reload the look at the file. */
+  advance(now: number): void {
+    if (!this.listens(now)) return;
+    if (!this.#synced && this.#around.etcdAnswers()) this.#synced = this.#canListSecrets();
+    if (!this.#reloads || this.#path === undefined) return;
+    while (this.#polled + pollEvery <= now) {
+      this.#polled += pollEvery;
+      this.#poll(this.#path);
+    }
+  }
+
+  #poll(path: string): void {
+    const bytes = this.#around.readFile(path);
+    const sha256 = bytes === undefined ? undefined : sha256Of(bytes);
+    if (sha256 === this.#loaded.sha256 && sha256 === this.#seen) return;
+    this.#seen = sha256;
+    try {
+      this.#loaded = this.#load(path);
+      this.#counts.success += 1;
+      this.#around.changed();
+    } catch (error) {
+      this.#counts.failure += 1;
+      this.#around.log(`"failed to load encryption config" err="${(error as Error).message}"`);
+    }
+  }
+
+  #load(path: string): Loaded {
+    const bytes = this.#around.readFile(path);
+    if (bytes === undefined) {
+      throw new Error(
+        `error opening encryption provider configuration file "${path}": open ${path}: no such file or directory`,
+      );
+    }
+    if (bytes.length === 0) throw new Error(`encryption provider configuration file "${path}" is empty`);
+    let file: ProviderFile;
+    try {
+      file = parseProviderFile(bytes.toString(), path);
+    } catch (error) {
+      throw new Error(`error while parsing file: ${messageOf(error)}`, { cause: error });
+    }
+    const v1 = file.entries
+      .flatMap((entry) => entry.providers)
+      .find((each) => each.kind === 'kms' && each.apiVersion === 'v1');
+    if (v1 !== undefined && this.#around.minor >= 29) {
+      throw new Error(
+        'error while building transformers: KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead. Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.',
+      );
+    }
+    return new Loaded(file, sha256Of(bytes), this.#around.keks);
+  }
+
+  #canListSecrets(): boolean {
+    const from = etcdKeyOf(secrets, '', '');
+    const { values } = this.#around.etcd.range(from, `${from}\uffff`);
+    return values.every((stored) => this.#loaded.reads(secrets, stored));
+  }
+}
+
+/** The kind that a value of etcd belongs to by its key. */
+export function kindOfKey(etcdKey: string): Kind | undefined {
+  return kinds.find((kind) => etcdKey.startsWith(etcdKeyOf(kind, '', '')));
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

@@ -1,0 +1,101 @@
+/**
+ * tsrke's ports straight into the model: the adapters of hosts/ as they are, on a Docker client that calls the model
+ * instead of a socket; the kube API and etcd without HTTP or gRPC. A whole rotation costs milliseconds.
+ */
+import { TsrkeError } from '../errors.ts';
+import { dockerRuntime } from '../hosts/docker.ts';
+import { dockerFiles } from '../hosts/files.ts';
+import type { Etcd, KubeApi, NodeName } from '../ports.ts';
+import type { Link } from '../provision/links.ts';
+import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
+import type { Effects } from './faults.ts';
+import { NoAnswer, type LabSurface } from './surface.ts';
+
+/** Milliseconds until the real adapters give up. */
+const patience = { kube: 30_000, etcd: 60_000, ssh: 15_000 };
+
+/** A link for one tsrke whose every effect passes through `effects`. */
+export function labLink(surface: LabSurface, effects: Effects): Link {
+  const docker = (node: NodeName, signal: AbortSignal) =>
+    Promise.resolve(dockerClient(surface, effects, node, signal));
+  return ({ report }) => {
+    const runtime = dockerRuntime({ docker, report, stopTimeout: 60 });
+    return {
+      files: dockerFiles({ docker }),
+      runtime,
+      markers: runtime,
+      kube: kubeApi(surface, effects),
+      clock: effects.clock,
+      etcd: () => etcdOf(surface, effects),
+      hostKeysSeen: () => ({}),
+      close: () => Promise.resolve(),
+      connect: (node, signal) =>
+        effects.run({
+          kind: 'ssh',
+          node,
+          what: 'connect',
+          changes: false,
+          signal,
+          work: async () => {
+            const ask = { method: 'GET', path: '/_ping', headers: {}, body: Buffer.alloc(0) };
+            await surface.docker(node, ask).catch((error: unknown) => {
+              throw unreachable(node, 'connecting', error);
+            });
+          },
+          lost: () => unreachable(node, 'connecting', lostAnswer()),
+          patience: patience.ssh,
+        }),
+    };
+  };
+}
+
+function kubeApi(surface: LabSurface, effects: Effects): KubeApi {
+  return {
+    async request(node, ask, signal) {
+      const what = `${ask.method} ${ask.path.replace(/\?.*/s, '')}`;
+      const failed = (cause: unknown) =>
+        new TsrkeError('KUBE', `kube-apiserver did not answer ${what}`, { node, cause });
+      return await effects.run({
+        kind: 'kube',
+        node,
+        what,
+        changes: ask.method !== 'GET',
+        signal,
+        work: async () => {
+          const headers = {
+            accept: ask.accept ?? 'application/json',
+            ...(ask.body === undefined ? {} : { 'content-type': ask.contentType ?? 'application/json' }),
+          };
+          const body = Buffer.from(ask.body === undefined ? '' : JSON.stringify(ask.body));
+          const asked = { method: ask.method, path: ask.path, headers, body };
+          const answer = await surface.kube(node, asked).catch((error: unknown) => {
+            throw error instanceof NoAnswer ? failed(error) : error;
+          });
+          return { status: answer.status, headers: answer.headers, text: answer.body.toString() };
+        },
+        lost: () => failed(lostAnswer()),
+        patience: ask.timeout ?? patience.kube,
+      });
+    },
+  };
+}
+
+function etcdOf(surface: LabSurface, effects: Effects): Etcd {
+  const call = <T>(what: string, changes: boolean, signal: AbortSignal, work: () => Promise<T>): Promise<T> =>
+    effects.run({
+      kind: 'etcd',
+      what,
+      changes,
+      signal,
+      work,
+      lost: () => new TsrkeError('ETCD', `no etcd member answered ${what}`, { cause: lostAnswer() }),
+      patience: patience.etcd,
+    });
+  const { etcd } = surface;
+  return {
+    range: (request, signal) => call('Range', false, signal, () => etcd.range(request, signal)),
+    compact: (revision, signal) => call('Compact', true, signal, () => etcd.compact(revision, signal)),
+    size: (signal) => call('Status', false, signal, () => etcd.size(signal)),
+    close: () => undefined,
+  };
+}

@@ -1,0 +1,237 @@
+/** A lab in memory, and tsrke run against its model: the whole of a command, in milliseconds. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { managedFile, renderProviderFile } from '../../src/encryption/configuration.ts';
+import { Secret, type Key } from '../../src/encryption/key.ts';
+import type { Action } from '../../src/encryption/target.ts';
+import { VirtualClock } from '../../src/lab/clock.ts';
+import { Effects, type Effect, type Fault } from '../../src/lab/faults.ts';
+import { checkInvariants } from '../../src/lab/invariants.ts';
+import { labLink } from '../../src/lab/link.ts';
+import { MemoryStore } from '../../src/lab/memory-store.ts';
+import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
+import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
+import type { Report } from '../../src/ports.ts';
+import { connectCluster } from '../../src/provision/cluster.ts';
+import { changeEncryption } from '../../src/provision/encryption.ts';
+import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
+
+export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'providerFile'> {
+  readonly nodes: 1 | 3 | 5;
+  /** Encryption as RKE has enabled it, and cluster.yml says so. Default false. */
+  readonly encrypted?: boolean;
+  /** Default 5. */
+  readonly secrets?: number;
+}
+
+export interface RunOptions {
+  readonly faultOf?: (effect: Effect) => Fault | undefined;
+  /** Told after each effect, before the invariants are looked at. */
+  readonly onDone?: (effect: Effect) => void;
+  readonly signal?: AbortSignal;
+  /** Default true. False after an old file or a restored etcd, which no tool can answer for. */
+  readonly invariants?: boolean;
+}
+
+export interface Ran {
+  /** What the command said; undefined when it failed. */
+  readonly said: string | undefined;
+  readonly error: Error | undefined;
+  readonly effects: Effects;
+  readonly notes: readonly string[];
+}
+
+/** An invariant that does not hold, with all effects until then. */
+export class Violation extends Error {}
+
+const folder = mkdtempSync(join(tmpdir(), 'tsrke-memory-'));
+
+const written = new Set<string>();
+
+function configFor(nodes: readonly LabNode[], enabled: boolean): string {
+  const path = join(folder, `cluster-${nodes.length}-${enabled ? 'on' : 'off'}.yml`);
+  if (written.has(path)) return path;
+  written.add(path);
+  const lines = [
+    'nodes:',
+    ...nodes.map(
+      ({ name, address }) =>
+        `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
+    ),
+    'services:',
+    '  kube-api:',
+    `    secrets_encryption_config: {enabled: ${enabled}}`,
+  ];
+  writeFileSync(path, `${lines.join('\n')}\n`);
+  return path;
+}
+
+/** As RKE 1.6 makes it: 32 hexadecimal characters as the key's bytes. */
+const firstKey: Key = {
+  provider: 'aescbc',
+  name: 'k-first',
+  secret: new Secret(Buffer.from('24811EB0400596C3BE10B2E71C703227').toString('base64')),
+};
+
+function initialState(nodes: readonly LabNode[], text: string | undefined): ClusterState {
+  const config: JsonObject = {
+    nodes: nodes.map(({ name, address }) => ({
+      address,
+      user: 'root',
+      role: ['controlplane', 'etcd'],
+      hostnameOverride: name,
+    })),
+    services: {
+      kubeApi: text === undefined ? {} : { secretsEncryptionConfig: { enabled: true } },
+    },
+  };
+  const pem = { certificatePEM: 'a certificate', keyPEM: 'a key' };
+  const certificatesBundle: Record<string, JsonObject> = {
+    'kube-ca': { ...pem, path: '/etc/kubernetes/ssl/kube-ca.pem' },
+    'kube-admin': pem,
+    'kube-node': {
+      ...pem,
+      path: '/etc/kubernetes/ssl/kube-node.pem',
+      keyPath: '/etc/kubernetes/ssl/kube-node-key.pem',
+    },
+  };
+  const half = {
+    rkeConfig: config,
+    certificatesBundle,
+    ...(text === undefined ? {} : { encryptionConfig: text }),
+  };
+  return {
+    document: { desiredState: half, currentState: half },
+    tsrke: { formatVersion: 1, serial: 0, lineage: 'lab', keyRing: [], loaded: {}, hostKeys: {} },
+  };
+}
+
+export class MemoryLab {
+  readonly clock = new VirtualClock();
+  readonly model: LabModel;
+  readonly store: MemoryStore;
+  readonly configs: { readonly on: string; readonly off: string };
+  /** What cluster.yml asks. */
+  enabled: boolean;
+  #checked = '';
+  #state: ClusterState | undefined;
+
+  constructor(options: LabOptions) {
+    const nodes = Array.from({ length: options.nodes }, (_, i) => ({
+      name: `cp-${i + 1}`,
+      address: `198.51.100.${11 + i}`,
+    }));
+    const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
+    this.model = new LabModel({
+      ...options,
+      nodes,
+      clock: this.clock,
+      ...(text === undefined ? {} : { providerFile: `${text}\n` }),
+    });
+    this.store = new MemoryStore(initialState(nodes, text));
+    this.configs = { on: configFor(nodes, true), off: configFor(nodes, false) };
+    this.enabled = options.encrypted ?? false;
+    for (let i = 1; i <= (options.secrets ?? 5); i += 1) this.create(`secret-${i}`);
+  }
+
+  create(name: string): void {
+    void this.put('POST', '/api/v1/namespaces/default/secrets', {
+      metadata: { name },
+      stringData: { password: `of ${name}` },
+    });
+  }
+
+  /** A client's request through the first apiserver that serves; undefined when none does. */
+  put(method: string, path: string, body?: unknown): Promise<HttpAnswer> | undefined {
+    this.model.advance();
+    const node = this.model.running().find(({ listens }) => listens)?.node;
+    if (node === undefined) return undefined;
+    return this.model.kube(node, {
+      method,
+      path,
+      headers: {
+        'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json',
+        accept: 'application/json',
+      },
+      body: Buffer.from(body === undefined ? '' : JSON.stringify(body)),
+    });
+  }
+
+  /** Runs a whole command. Throws a Violation; whatever the command itself meets is in the answer. */
+  async tsrke(command: Action, options: RunOptions = {}): Promise<Ran> {
+    const violations: Error[] = [];
+    const notes: string[] = [];
+    const effects = new Effects({
+      clock: this.clock,
+      powerOff: (node) => this.model.powerOff(node),
+      ...(options.faultOf === undefined ? {} : { faultOf: options.faultOf }),
+      onDone: (effect) => {
+        options.onDone?.(effect);
+        if (options.invariants === false || violations.length > 0) return;
+        const problems = this.problems();
+        if (problems.length > 0) violations.push(violation(problems, effects, notes));
+      },
+    });
+    const link = labLink(this.model, effects);
+    let said: string | undefined;
+    let error: Error | undefined;
+    try {
+      said = await changeEncryption(
+        {
+          configPath: this.enabled ? this.configs.on : this.configs.off,
+          action: command,
+          report: reportInto(notes),
+          signal: options.signal ?? new AbortController().signal,
+        },
+        {
+          store: this.store.through(effects),
+          connect: (each) => connectCluster(each, link),
+        },
+      );
+    } catch (cause) {
+      error = cause as Error;
+    }
+    effects.kill();
+    const [violated] = violations;
+    if (violated !== undefined) throw violated;
+    return { said, error, effects, notes };
+  }
+
+  /** What does not hold just now. Looked at anew only when something has changed. */
+  problems(): readonly string[] {
+    this.model.advance();
+    const { state } = this.store;
+    const serving = this.model.running().map(({ node, listens }) => `${node}${listens}`);
+    const seen = `${this.model.generation} ${serving.join()}`;
+    if (seen === this.#checked && state === this.#state) return [];
+    this.#checked = seen;
+    this.#state = state;
+    return checkInvariants(this.model, state);
+  }
+}
+
+function violation(
+  problems: readonly string[],
+  { log, injected }: Effects,
+  notes: readonly string[],
+): Violation {
+  const effects = log.map(({ number, what }) => {
+    const fault = injected.get(number);
+    return `  ${number} ${what}${fault === undefined ? '' : `   <== ${JSON.stringify(fault)}`}`;
+  });
+  return new Violation(
+    [...problems, 'after these effects:', ...effects, 'and these notes:', ...notes].join('\n'),
+  );
+}
+
+function reportInto(notes: string[]): Report {
+  return {
+    note: (level, text, node) => notes.push(`${level} ${node ?? ''} ${text}`),
+    debug: () => undefined,
+    task: (title, work) => {
+      notes.push(`task ${title}`);
+      return work({ progress: () => undefined, done: () => undefined });
+    },
+  };
+}
