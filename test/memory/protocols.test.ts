@@ -1,0 +1,244 @@
+/** Each protocol of the memory lab, asked by tsrke's own clients. What is asked is made up here; a model has its own tests. */
+import ssh2 from 'ssh2';
+import { afterEach, describe, expect, it } from 'vitest';
+import { TsrkeError } from '../../src/errors.ts';
+import { NoAnswer, type HttpAnswer, type HttpAsk, type LabSurface } from '../../src/lab/surface.ts';
+import type { EtcdKeyValue } from '../../src/ports.ts';
+import { json, signal, wire, type Wired } from './stand-in.ts';
+
+const version = { Version: '20.10.24', ApiVersion: '1.41', MinAPIVersion: '1.12' };
+
+/** An etcd of these keys; whatever it is asked is written down. */
+function etcdOf(keys: readonly string[]) {
+  const kvs = keys.map((key, index): EtcdKeyValue => {
+    return { key: Buffer.from(key), value: Buffer.from([0, 255, index]), modRevision: 2n ** 53n + 1n };
+  });
+  const compacted: bigint[] = [];
+  const etcd: LabSurface['etcd'] = {
+    range({ from, end, limit, revision }) {
+      if (revision !== 0n && revision < 50n) {
+        const words = 'etcdserver: mvcc: required revision has been compacted';
+        return Promise.reject(new TsrkeError('ETCD', words));
+      }
+      const found = kvs.filter(({ key }) => key.compare(from) >= 0 && key.compare(end) < 0);
+      const page = found.slice(0, limit);
+      const more = page.length < found.length;
+      return Promise.resolve({ kvs: page, more, revision: 77n, clusterId: '14841639068965178418' });
+    },
+    compact(revision) {
+      compacted.push(revision);
+      return Promise.resolve();
+    },
+    size: () => Promise.resolve({ used: 123_456, quota: 2_147_483_648 }),
+  };
+  return { etcd, compacted };
+}
+
+let wired: Wired | undefined;
+afterEach(async () => {
+  await wired?.close();
+  wired = undefined;
+});
+
+type Answering = (node: string, ask: HttpAsk) => Promise<HttpAnswer>;
+const refused: Answering = () => Promise.reject(new NoAnswer('ECONNREFUSED', 'nothing listens'));
+
+async function open(
+  surface: { docker?: Answering; kube?: Answering; etcd?: LabSurface['etcd'] },
+  options: { count?: number; bastion?: boolean } = {},
+): Promise<Wired> {
+  const { docker = refused, kube = refused, etcd = etcdOf([]).etcd } = surface;
+  wired = await wire({ docker, kube, etcd }, options);
+  return wired;
+}
+
+const code = (value: string) => expect.objectContaining({ code: value }) as unknown;
+
+describe('SSH', () => {
+  const docker: Answering = () => Promise.resolve(json(version));
+
+  it('lets the key of cluster.yml in and no other', async () => {
+    const { hosts } = await open({ docker });
+    await expect(hosts().runtime.version('cp-1', signal)).resolves.toBe('20.10.24');
+    const sshKey = ssh2.utils.generateKeyPairSync('ed25519').private;
+    const stranger = hosts({ sshKey }).connect('cp-1', signal);
+    await expect(stranger).rejects.toThrow('lab@127.0.0.11');
+    await expect(stranger).rejects.toEqual(code('NODE_UNREACHABLE'));
+  });
+
+  it('refuses what does not listen, at once', async () => {
+    const { hosts } = await open({ docker });
+    await expect(hosts().dial('cp-1', '127.0.0.1', 8080)).rejects.toMatchObject({
+      message: 'no stream to 127.0.0.1:8080 through SSH',
+      cause: { reason: 2 },
+    });
+  });
+
+  it('leads through a bastion where the nodes have no addresses of their own', async () => {
+    const asked: string[] = [];
+    const { hosts, nodes } = await open(
+      {
+        docker: (node) => {
+          asked.push(node);
+          return docker(node, { method: '', path: '', headers: {}, body: Buffer.alloc(0) });
+        },
+      },
+      { count: 3, bastion: true },
+    );
+    const opened = hosts();
+    for (const { name } of nodes) {
+      await expect(opened.runtime.version(name, signal)).resolves.toBe('20.10.24');
+    }
+    expect([...new Set(asked)]).toEqual(['cp-1', 'cp-2', 'cp-3']);
+  });
+
+  it('an unplugged host answers nobody, the others still do; plugged in, it is there again', async () => {
+    const { hosts, servers } = await open({ docker }, { count: 2 });
+    const opened = hosts();
+    await opened.runtime.version('cp-1', signal);
+    servers.unplug('cp-1');
+    await expect(opened.runtime.version('cp-1', signal)).rejects.toEqual(code('NODE_UNREACHABLE'));
+    await expect(opened.dial('cp-2', '127.0.0.11', 6443)).rejects.toEqual(code('NODE_UNREACHABLE'));
+    await expect(opened.runtime.version('cp-2', signal)).resolves.toBe('20.10.24');
+    await servers.plug('cp-1');
+    await expect(opened.runtime.version('cp-1', signal)).resolves.toBe('20.10.24');
+  });
+});
+
+describe('Docker', () => {
+  it('carries method, path, headers and bodies both ways, byte for byte', async () => {
+    const asks: HttpAsk[] = [];
+    const { hosts } = await open({
+      docker: (_, ask) => {
+        asks.push(ask);
+        if (ask.path === '/version') return Promise.resolve(json(version));
+        if (ask.path.endsWith('/json')) {
+          const labels = { 'io.rancher.rke.container.name': 'kube-apiserver' };
+          return Promise.resolve(json({ Id: 'a', Config: { Labels: labels } }));
+        }
+        return Promise.resolve(json({ message: 'No such container' }, 404));
+      },
+    });
+    await expect(hosts().runtime.containerLabels('cp-1', 'some', signal)).resolves.toEqual({
+      'io.rancher.rke.container.name': 'kube-apiserver',
+    });
+    expect(asks.map(({ method, path }) => `${method} ${path}`)).toEqual([
+      'GET /version',
+      'GET /v1.41/containers/some/json',
+    ]);
+  });
+
+  it('an answer that is lost breaks the connection off', async () => {
+    const { hosts } = await open({
+      docker: (_, { path }) =>
+        path === '/version'
+          ? Promise.resolve(json(version))
+          : Promise.reject(new NoAnswer('ECONNRESET', 'gone')),
+    });
+    const call = hosts().runtime.containerLabels('cp-1', 'some', signal);
+    await expect(call).rejects.toThrow('the connection was lost during docker GET /containers/some/json');
+    await expect(call).rejects.toEqual(code('NODE_UNREACHABLE'));
+  });
+
+  it('answers a hundred calls at once within a second', async () => {
+    const { hosts } = await open({ docker: () => Promise.resolve(json(version)) });
+    const opened = hosts();
+    await opened.connect('cp-1', signal);
+    const begun = performance.now();
+    await Promise.all(Array.from({ length: 100 }, () => opened.runtime.version('cp-1', signal)));
+    expect(performance.now() - begun).toBeLessThan(1_000);
+  });
+});
+
+describe('the kube API', () => {
+  const echo: Answering = (node, ask) =>
+    Promise.resolve(json({ node, method: ask.method, path: ask.path, body: ask.body.toString() }, 201));
+
+  it('serves kube-admin of the state, over the one way there is', async () => {
+    const { hosts, kube } = await open({ kube: echo }, { count: 2 });
+    const api = kube(hosts());
+    const answer = await api.request(
+      'cp-2',
+      { method: 'PATCH', path: '/api/v1/secrets?limit=1', body: { metadata: {} } },
+      signal,
+    );
+    expect(answer.status).toBe(201);
+    expect(JSON.parse(answer.text)).toEqual({
+      ...{ node: 'cp-2', method: 'PATCH', path: '/api/v1/secrets?limit=1', body: '{"metadata":{}}' },
+    });
+    expect(Date.parse(answer.headers['date'] ?? '')).toBeGreaterThan(0);
+  });
+
+  it('refuses a client whose certificate another CA has signed', async () => {
+    const asks: string[] = [];
+    const { hosts, kube } = await open({
+      kube: (node, ask) => {
+        asks.push(ask.path);
+        return echo(node, ask);
+      },
+    });
+    const stranger = kube(hosts(), 'kube-apiserver-proxy-client');
+    await expect(stranger.request('cp-1', { method: 'GET', path: '/version' }, signal)).rejects.toEqual(
+      code('KUBE'),
+    );
+    expect(asks).toEqual([]);
+  });
+
+  it('an answer that is lost breaks the connection off, and the next request finds a new one', async () => {
+    let lost = 0;
+    const { hosts, kube } = await open({
+      kube: (node, ask) => {
+        if (ask.path === '/lost') lost += 1;
+        return ask.path === '/lost' ? Promise.reject(new NoAnswer('ECONNRESET', 'gone')) : echo(node, ask);
+      },
+    });
+    const api = kube(hosts());
+    await expect(api.request('cp-1', { method: 'GET', path: '/lost' }, signal)).rejects.toEqual(code('KUBE'));
+    expect(lost).toBe(1);
+    await expect(api.request('cp-1', { method: 'GET', path: '/' }, signal)).resolves.toMatchObject({
+      status: 201,
+    });
+  });
+
+  it('answers 500 requests on 64 connections through SSH within three seconds', async () => {
+    const { hosts, kube } = await open({ kube: echo });
+    const api = kube(hosts());
+    const begun = performance.now();
+    await Promise.all(
+      Array.from({ length: 500 }, (_, n) => api.request('cp-1', { method: 'GET', path: `/${n}` }, signal)),
+    );
+    expect(performance.now() - begun).toBeLessThan(3_000);
+  });
+});
+
+describe('etcd', () => {
+  it('gives pages of keys and values as they are, compacts, and tells its size', async () => {
+    const { etcd: model, compacted } = etcdOf(['/registry/a', '/registry/b', '/registry/c', '/registrz']);
+    const { hosts, etcd } = await open({ etcd: model }, { count: 2 });
+    const client = etcd(hosts());
+    const range = { from: Buffer.from('/registry/'), end: Buffer.from('/registry0'), limit: 2, revision: 0n };
+    const page = await client.range(range, signal);
+    expect(page).toMatchObject({ more: true, revision: 77n, clusterId: '14841639068965178418' });
+    expect(page.kvs.map(({ key }) => key.toString())).toEqual(['/registry/a', '/registry/b']);
+    expect(page.kvs[1]).toMatchObject({ value: Buffer.from([0, 255, 1]), modRevision: 2n ** 53n + 1n });
+    await client.compact(70n, signal);
+    expect(compacted).toEqual([70n]);
+    await expect(client.size(signal)).resolves.toEqual({ used: 123_456, quota: 2_147_483_648 });
+  });
+
+  it('says of a compacted revision what etcd says', async () => {
+    const { hosts, etcd } = await open({});
+    const range = { from: Buffer.from('a'), end: Buffer.from('b'), limit: 1, revision: 3n };
+    await expect(etcd(hosts()).range(range, signal)).rejects.toMatchObject({
+      code: 'ETCD',
+      cause: { details: 'etcdserver: mvcc: required revision has been compacted' },
+    });
+  });
+
+  it('refuses a client whose certificate another CA has signed', async () => {
+    const { hosts, etcd } = await open({});
+    const range = { from: Buffer.from('a'), end: Buffer.from('b'), limit: 1, revision: 0n };
+    const stranger = etcd(hosts(), 'kube-apiserver-proxy-client');
+    await expect(stranger.range(range, signal)).rejects.toEqual(code('ETCD'));
+  });
+});
