@@ -6,7 +6,7 @@ import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
 import { kubeServer } from './kube-server.ts';
-import { SshServer } from './ssh-server.ts';
+import { SshServer, type Run } from './ssh-server.ts';
 import type { LabNode, LabSurface } from './surface.ts';
 
 export interface ServersOptions {
@@ -16,6 +16,10 @@ export interface ServersOptions {
   readonly authorized: string;
   /** A host's private key, made anew for each. */
   readonly hostKey: () => string;
+  /** false: nothing listens at this port of the node now, so a connection is refused. */
+  readonly listens: (node: NodeName, port: number) => boolean;
+  /** What the user may run on a node over SSH. */
+  readonly run: Run;
   /** true: the nodes listen nowhere; a bastion at 127.0.0.1 leads to them. */
   readonly behindBastion: boolean;
 }
@@ -53,7 +57,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
 
   const dial = (address: string, port: number) => {
     const host = hosts.get(address);
-    if (host?.plugged !== true) return undefined;
+    if (host?.plugged !== true || !options.listens(host.node.name, port)) return undefined;
     if (behindBastion && port === 22) return (stream: Duplex) => host.ssh.take(stream);
     const server = host.ports.get(port);
     return server === undefined ? undefined : (stream: Duplex) => server.take(stream);
@@ -68,6 +72,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       hostKey: options.hostKey(),
       authorized: [options.authorized],
       socket: (path) => (path === dockerSocket ? (stream) => docker.take(stream) : undefined),
+      run: options.run,
       port: (address, port) => dial(local.has(address) ? node.address : address, port),
     });
     const ports = new Map([
@@ -86,6 +91,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
         hostKey: options.hostKey(),
         authorized: [options.authorized],
         socket: () => undefined,
+        run: () => undefined,
         port: dial,
       })
     : undefined;

@@ -1,12 +1,15 @@
-/** A node's sshd: publickey logins, streams to Unix sockets and to TCP ports. It runs no commands. */
+/** A node's sshd: publickey logins, streams to Unix sockets and to TCP ports, and the few commands that a lab knows. */
 import { createServer, type AddressInfo, type Server as TcpServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import ssh2 from 'ssh2';
-import type { AuthContext, ParsedKey } from 'ssh2';
+import type { AuthContext, ParsedKey, ServerChannel } from 'ssh2';
 import { StreamConnections } from './connections.ts';
 
 // ssh2 is CommonJS: Node finds not all of its names.
 const { Server, utils } = ssh2;
+
+/** What a command prints to standard output; undefined: there is no such command. */
+export type Run = (command: string) => Promise<Buffer> | undefined;
 
 export interface SshServerOptions {
   /** Private keys, OpenSSH's format. */
@@ -15,6 +18,7 @@ export interface SshServerOptions {
   readonly authorized: readonly string[];
   /** What a Unix socket leads to; undefined: refused. */
   readonly socket: (path: string) => ((stream: Duplex) => void) | undefined;
+  readonly run: Run;
   /** What a TCP port leads to as seen from the node; undefined: refused. */
   readonly port: (host: string, port: number) => ((stream: Duplex) => void) | undefined;
 }
@@ -47,6 +51,11 @@ export class SshServer {
         if (serve === undefined) reject();
         else serve(accept());
       });
+      connection.on('session', (accept) => {
+        accept().on('exec', (acceptExec, _reject, { command }) => {
+          void execute(options.run, command, acceptExec());
+        });
+      });
       // Without this each small answer waits for the acknowledgement of the last.
       (connection as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true);
     });
@@ -76,6 +85,18 @@ export class SshServer {
     this.#tcp = undefined;
     this.#streams.close();
   }
+}
+
+async function execute(run: Run, command: string, channel: ServerChannel): Promise<void> {
+  const output = run(command);
+  if (output === undefined) {
+    channel.stderr.write(`a lab's node knows no such command: ${command}\n`);
+    channel.exit(127);
+  } else {
+    channel.write(await output);
+    channel.exit(0);
+  }
+  channel.end();
 }
 
 /** The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). */

@@ -45,7 +45,7 @@ const refused: Answering = () => Promise.reject(new NoAnswer('ECONNREFUSED', 'no
 
 async function open(
   surface: { docker?: Answering; kube?: Answering; etcd?: LabSurface['etcd'] },
-  options: { count?: number; bastion?: boolean } = {},
+  options: Parameters<typeof wire>[1] = {},
 ): Promise<Wired> {
   const { docker = refused, kube = refused, etcd = etcdOf([]).etcd } = surface;
   wired = await wire({ docker, kube, etcd }, options);
@@ -71,6 +71,50 @@ describe('SSH', () => {
     await expect(hosts().dial('cp-1', '127.0.0.1', 8080)).rejects.toMatchObject({
       message: 'no stream to 127.0.0.1:8080 through SSH',
       cause: { reason: 2 },
+    });
+  });
+
+  it('refuses a kube-apiserver that does not listen yet', async () => {
+    const { hosts, kube } = await open(
+      { docker, kube: () => Promise.resolve(json({})) },
+      { listens: (node, port) => port !== 6443 || node === 'cp-2', count: 2 },
+    );
+    const opened = hosts();
+    const api = kube(opened);
+    const call = api.request('cp-1', { method: 'GET', path: '/version' }, signal);
+    await expect(call).rejects.toEqual(code('KUBE'));
+    await expect(opened.dial('cp-1', '127.0.0.1', 6443)).rejects.toMatchObject({ cause: { reason: 2 } });
+    await expect(api.request('cp-2', { method: 'GET', path: '/version' }, signal)).resolves.toMatchObject({
+      status: 200,
+    });
+  });
+
+  it('runs what the lab knows, for the plain ssh client too', async () => {
+    const { nodes, servers, sshKey } = await open({ docker });
+    const run = (command: string) =>
+      new Promise<{ code: number; output: string }>((resolve, reject) => {
+        const client = new ssh2.Client();
+        client.on('error', reject).on('ready', () => {
+          client.exec(command, (error, channel) => {
+            if (error !== undefined) { reject(error); return; }
+            let output = '';
+            channel.on('data', (data: Buffer) => (output += data.toString()));
+            channel.stderr.on('data', (data: Buffer) => (output += data.toString()));
+            channel.on('close', (exit: number) => {
+              client.end();
+              resolve({ code: exit, output });
+            });
+          });
+        });
+        client.connect({
+          ...{ host: nodes[0]?.address ?? '', port: servers.ports.get('cp-1') ?? 0 },
+          ...{ username: 'lab', privateKey: sshKey },
+        });
+      });
+    await expect(run('hostname')).resolves.toEqual({ code: 0, output: 'cp-1\n' });
+    await expect(run('reboot')).resolves.toEqual({
+      code: 127,
+      output: "a lab's node knows no such command: reboot\n",
     });
   });
 

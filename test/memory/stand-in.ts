@@ -27,6 +27,8 @@ export interface Wired {
   readonly nodes: readonly LabNode[];
   readonly servers: Servers;
   readonly bundle: Bundle;
+  /** Private key of the user who is let in. */
+  readonly sshKey: string;
   readonly hosts: (more?: { readonly sshKey?: string }) => Hosts;
   readonly kube: (hosts: Hosts, certificate?: string) => ClosableKubeApi;
   readonly etcd: (hosts: Hosts, certificate?: string) => Etcd;
@@ -38,7 +40,11 @@ const bundles = new Map<string, Promise<Bundle>>();
 
 export async function wire(
   surface: Omit<LabSurface, 'nodes'>,
-  options: { readonly count?: number; readonly bastion?: boolean } = {},
+  options: {
+    readonly count?: number;
+    readonly bastion?: boolean;
+    readonly listens?: (node: string, port: number) => boolean;
+  } = {},
 ): Promise<Wired> {
   const { nodes: addresses, behindBastion } = await addressesFor(options.count ?? 1, options.bastion);
   const nodes = addresses.map((address, index) => ({ name: `cp-${index + 1}`, address }));
@@ -58,6 +64,8 @@ export async function wire(
     authorized: user.public,
     hostKey: () => utils.generateKeyPairSync('ed25519').private,
     behindBastion,
+    listens: options.listens ?? (() => true),
+    run: (command) => (command === 'hostname' ? Promise.resolve(Buffer.from('cp-1\n')) : undefined),
   });
   const closing: (() => unknown)[] = [];
   const pem = (name: string) => ({
@@ -70,6 +78,7 @@ export async function wire(
     nodes,
     servers,
     bundle,
+    sshKey: user.private,
     hosts({ sshKey = user.private } = {}) {
       const login = { user: 'lab', sshKey, sshAgentAuth: false };
       const hosts = connectHosts({
