@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { changeEncryption } from '../provision/encryption.ts';
 import { renderError } from './errors.ts';
+import type { LabFlags } from './lab.ts';
 import { plainReport } from './report.ts';
 import { terminalReport } from './terminal-report.ts';
 
@@ -75,6 +76,19 @@ const encrypt = program.command('encrypt').description('encryption of secrets at
 common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
   .action((flags: CommonFlags) => run(flags, true));
+
+program
+  .command('lab')
+  .description('a cluster in memory to try tsrke on, without root or Docker; serves until interrupted')
+  .option('--controlplane <n>', 'how many nodes: 1, 3 or 5', '3')
+  .option('--secrets <n>', 'how many Secrets lie in it', '200')
+  .option('--dir <dir>', 'folder for its cluster.yml (default: a temporary one, removed at the end)')
+  .option('--rehearse <file>', 'a twin of the cluster of this cluster.yml and the state beside it')
+  .action(async (flags: LabFlags) => {
+    // Only here: no other command should wait for the servers to load.
+    const { serveLab } = await import('./lab.ts');
+    await serveLab(flags);
+  });
 
 program
   .command('version')

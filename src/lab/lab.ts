@@ -4,6 +4,7 @@ import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
 import { systemClock } from '../provision/cluster.ts';
+import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
 import { createBundle, type Bundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
@@ -24,6 +25,10 @@ export interface LabOptions {
   readonly secrets?: number;
   /** `on`: with a key of the lab's own; or a whole provider file's text. Default `off`. */
   readonly encryption?: 'off' | 'on' | { readonly providerFile: string };
+  /** What cluster.yml asks for, when that is not what there is. */
+  readonly wanted?: boolean;
+  /** The `tsrke` block of the state; left out: as RKE wrote it. */
+  readonly tsrke?: JsonObject;
   /** In RKE's form; default RKE's default. */
   readonly kubernetesVersion?: string;
   /** What kube-apiserver says it is, 1.N; default that of `kubernetesVersion`. */
@@ -81,11 +86,12 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     ...(providerFile === undefined ? {} : { providerFile }),
   });
   const user = utils.generateKeyPairSync('ed25519', { comment: 'tsrke lab' });
+  const hostKeys = new Map([...names, 'bastion'].map((name) => [name, utils.generateKeyPairSync('ed25519')]));
   const servers = await startServers({
     surface: model,
     bundle,
     authorized: user.public,
-    hostKey: () => utils.generateKeyPairSync('ed25519').private,
+    hostKey: (host) => hostKeys.get(host)?.private ?? '',
     behindBastion,
     listens: (node, port) =>
       port !== 6443 || model.running().some((each) => each.node === node && each.listens),
@@ -95,11 +101,22 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     dir: options.dir,
     clusterName,
     kubernetesVersion: version,
-    nodes: nodes.map((node) => ({ ...node, port: servers.ports.get(node.name) ?? 22 })),
-    bastion: servers.bastion,
+    nodes: nodes.map((node) => ({
+      ...{ ...node, port: servers.ports.get(node.name) ?? 22 },
+      hostKey: hostKeys.get(node.name)?.public ?? '',
+    })),
+    bastion:
+      servers.bastion === undefined
+        ? undefined
+        : {
+            ...{ name: 'bastion', address: '127.0.0.1', port: servers.bastion },
+            hostKey: hostKeys.get('bastion')?.public ?? '',
+          },
     sshKey: user.private,
     bundle,
     encryption: providerFile,
+    ...(options.wanted === undefined ? {} : { wanted: options.wanted }),
+    ...(options.tsrke === undefined ? {} : { tsrke: options.tsrke }),
   });
   await fillCluster(model, files.stateText, options.secrets ?? 0);
   return {

@@ -14,8 +14,8 @@ export interface ServersOptions {
   readonly bundle: Bundle;
   /** Public key of the user who is let in, as in authorized_keys. */
   readonly authorized: string;
-  /** A host's private key, made anew for each. */
-  readonly hostKey: () => string;
+  /** A host's private key by the node's name, and `bastion`. */
+  readonly hostKey: (host: string) => string;
   /** false: nothing listens at this port of the node now, so a connection is refused. */
   readonly listens: (node: NodeName, port: number) => boolean;
   /** What the user may run on a node over SSH. */
@@ -69,7 +69,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
     const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
     const ssh = new SshServer({
-      hostKey: options.hostKey(),
+      hostKey: options.hostKey(node.name),
       authorized: [options.authorized],
       socket: (path) => (path === dockerSocket ? (stream) => docker.take(stream) : undefined),
       run: options.run,
@@ -88,7 +88,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
   }
   const bastion = behindBastion
     ? new SshServer({
-        hostKey: options.hostKey(),
+        hostKey: options.hostKey('bastion'),
         authorized: [options.authorized],
         socket: () => undefined,
         run: () => undefined,
