@@ -10,6 +10,7 @@ import {
 } from '../encryption/configuration.ts';
 import { keyId } from '../encryption/key.ts';
 import { providerPath } from '../encryption/world.ts';
+import { messageOf } from '../errors.ts';
 import { storedKeyOf } from '../etcd/stored.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import { kindOfKey } from './apiserver.ts';
@@ -21,7 +22,12 @@ import type { LabModel, Running } from './model.ts';
 export function checkInvariants(model: LabModel, state: ClusterState): string[] {
   const running = model.running();
   const problems = [...unreadable(model, running), ...unreadableSoon(running)];
-  const kept = keysOfState(state);
+  let kept: ReadonlySet<string>;
+  try {
+    kept = keysOfState(state);
+  } catch (error) {
+    return [...problems, `the next run cannot read the state file: ${messageOf(error)}`];
+  }
   for (const [where, key] of keysInUse(model, running)) {
     if (!kept.has(key)) problems.push(`${key} ${where} is not in the state file`);
   }
@@ -38,11 +44,11 @@ function allStored(model: LabModel): readonly StoredValue[] {
   return model.store.range(etcdPrefix, `${etcdPrefix}\uffff`).values;
 }
 
-const kept = new WeakMap<ClusterState, ReadonlySet<string>>();
+const keysOfStates = new WeakMap<ClusterState, ReadonlySet<string>>();
 
-/** All ids of local keys that a state file holds, ring and provider files. */
+/** All ids of local keys that a state file holds, ring and provider files. Throws where it cannot be read. */
 export function keysOfState(state: ClusterState): ReadonlySet<string> {
-  const known = kept.get(state);
+  const known = keysOfStates.get(state);
   if (known !== undefined) return known;
   const { document, tsrke } = state;
   const texts = [
@@ -52,7 +58,7 @@ export function keysOfState(state: ClusterState): ReadonlySet<string> {
   ].filter((text) => text !== undefined && text !== '');
   const files = texts.map((text) => parseProviderFile(text as string, 'the state'));
   const ids = new Set([...tsrke.keyRing, ...files.flatMap(localKeysOf)].map(keyId));
-  kept.set(state, ids);
+  keysOfStates.set(state, ids);
   return ids;
 }
 

@@ -46,8 +46,12 @@ export class Violation extends Error {}
 
 const folder = mkdtempSync(join(tmpdir(), 'tsrke-memory-'));
 
+const written = new Set<string>();
+
 function configFor(nodes: readonly LabNode[], enabled: boolean): string {
   const path = join(folder, `cluster-${nodes.length}-${enabled ? 'on' : 'off'}.yml`);
+  if (written.has(path)) return path;
+  written.add(path);
   const lines = [
     'nodes:',
     ...nodes.map(

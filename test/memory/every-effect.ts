@@ -1,0 +1,138 @@
+/** A command, broken off at each of its effects in each way, then given again until it says that it is done. */
+import { keyId } from '../../src/encryption/key.ts';
+import { localKeysOf, parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
+import { providerPath } from '../../src/encryption/world.ts';
+import { storedKeyOf } from '../../src/etcd/stored.ts';
+import type { Effect, Fault } from '../../src/lab/faults.ts';
+import { MemoryLab, Violation, type Command, type LabOptions } from './memory-lab.ts';
+
+export interface Scenario {
+  readonly lab: LabOptions;
+  /** Brings the lab to where the command begins; what it meets is nobody's business. */
+  readonly prepare?: (lab: MemoryLab) => Promise<void>;
+  readonly command: Command;
+  /** What cluster.yml asks when the command is given. */
+  readonly enabled: boolean;
+}
+
+export interface Figures {
+  /** Effects of the command when nothing breaks it off. */
+  effects: number;
+  faults: number;
+  /** Commands that were run. */
+  runs: number;
+  /** Sentences on whatever was not as it must be; each with the fault that led to it. */
+  problems: string[];
+}
+
+const most = 6;
+
+/** `effects`: which of them to break off; default all. */
+export async function breakEveryEffect(
+  scenario: Scenario,
+  effects: (effect: Effect) => boolean = () => true,
+): Promise<Figures> {
+  const figures: Figures = { effects: 0, faults: 0, runs: 0, problems: [] };
+  const whole = await openLab(scenario);
+  const { log } = (await whole.tsrke(scenario.command)).effects;
+  figures.effects = log.length;
+  for (const effect of log.filter(effects)) {
+    for (const fault of faultsFor(effect)) {
+      figures.faults += 1;
+      const problem = await breakOff(scenario, effect, fault, figures);
+      if (problem === undefined) continue;
+      figures.problems.push(`${JSON.stringify(fault)} at effect ${effect.number} (${effect.what}): ${problem}`);
+      if (figures.problems.length >= 20) return figures;
+    }
+  }
+  return figures;
+}
+
+/** Killed before a mere look is killed after what went before it; a look that fails has done nothing either way. */
+function faultsFor(effect: Effect): Fault[] {
+  if (!effect.changes) return [{ kind: 'fails', when: 'before' }];
+  return [
+    { kind: 'fails', when: 'before' },
+    { kind: 'fails', when: 'after' },
+    { kind: 'killed', when: 'before' },
+    { kind: 'killed', when: 'after' },
+  ];
+}
+
+async function openLab(scenario: Scenario): Promise<MemoryLab> {
+  const lab = new MemoryLab({ startTime: 300, ...scenario.lab });
+  await scenario.prepare?.(lab);
+  lab.enabled = scenario.enabled;
+  return lab;
+}
+
+async function breakOff(
+  scenario: Scenario,
+  effect: Effect,
+  fault: Fault,
+  figures: Figures,
+): Promise<string | undefined> {
+  const lab = await openLab(scenario);
+  const ring = lab.store.state.tsrke.keyRing.length;
+  try {
+    const first = await lab.tsrke(scenario.command, {
+      faultOf: ({ number }) => (number === effect.number ? fault : undefined),
+    });
+    figures.runs += 1;
+    if (first.effects.injected.size !== 1) return 'the run did not come that far';
+    const finished = first.error === undefined;
+    const target = lab.store.state.tsrke.transition?.target;
+    let last = first;
+    for (let tries = 0; last.error !== undefined; tries += 1) {
+      if (tries === most) return `not done after ${most} further runs: ${String(last.error.stack)}`;
+      last = await lab.tsrke(scenario.command);
+      figures.runs += 1;
+    }
+    return wrongAtTheEnd(lab, finished ? undefined : target) ?? tooManyKeys(lab, ring, target);
+  } catch (error) {
+    if (error instanceof Violation) return error.message;
+    throw error;
+  }
+}
+
+function tooManyKeys(lab: MemoryLab, before: number, target: string | undefined): string | undefined {
+  const { keyRing } = lab.store.state.tsrke;
+  // Where the target was saved it is taken up again. Otherwise no node has seen a key of it.
+  const allowed = before + (target === undefined ? 2 : 1);
+  return keyRing.length > allowed + 1 ? `the ring has grown from ${before} to ${keyRing.length}` : undefined;
+}
+
+/** What an operator could see once the command has said that it is done. */
+export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): string | undefined {
+  const { store, model, enabled } = lab;
+  const [problem] = lab.problems();
+  if (problem !== undefined) return problem;
+  const { document, tsrke } = store.state;
+  if (tsrke.transition !== undefined) return 'the transition is still open';
+  const text = document.currentState?.encryptionConfig ?? '';
+  if ((text !== '') !== enabled) return `encryption is ${text === '' ? 'off' : 'on'}`;
+  if (target !== undefined && target !== text) return 'the target of the run that was cut off was given up';
+  const file = text === '' ? { entries: [] } : parseProviderFile(text, 'the state');
+  const written = writeKeyOf(file, 'secrets').stored;
+  for (const { key, value } of model.store.range('/registry/secrets/', '/registry/secrets0').values) {
+    const { id } = storedKeyOf(value);
+    if (id !== written) return `${key} lies under ${id}, not under ${written}`;
+  }
+  const ready = model.running().filter(({ server, listens }) => listens && server.synced);
+  if (ready.length !== model.nodes.length) return 'not all nodes are ready';
+  for (const { name } of model.nodes) {
+    const disk = model.host(name).read(providerPath)?.bytes.toString().trimEnd() ?? '';
+    if (disk !== text) return `${name} has another file than the state`;
+    const left = [...model.host(name).files.keys()].filter((path) => path.includes('tsrke'));
+    if (left.length > 0) return `${left.join()} was left on ${name}`;
+    const containers = model.engine(name).containers.filter((each) => !/^(etcd|service-sidekick)$/.test(each.name));
+    const names = containers.map((each) => each.name).join();
+    if (names !== 'kube-apiserver') return `the containers of ${name} are ${names}`;
+    if (containers[0]?.hostConfig.RestartPolicy?.Name !== 'always') return `${name} has lost its restart policy`;
+  }
+  const loaded = new Set(ready.map(({ server }) => server.loaded.sha256 ?? ''));
+  if (loaded.size !== 1) return 'nodes have loaded different files';
+  const live = new Set(localKeysOf(file).map(keyId));
+  const wronglyRetired = tsrke.keyRing.filter((key) => key.retired !== undefined && live.has(keyId(key)));
+  return wronglyRetired.length > 0 ? 'a key in use is retired' : undefined;
+}
