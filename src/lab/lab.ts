@@ -1,5 +1,4 @@
 /** The memory lab: a cluster of the model behind real protocols, and the folder that its operator would have. */
-import ssh2 from 'ssh2';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
@@ -12,9 +11,8 @@ import { etcdctl } from './etcdctl.ts';
 import { LabModel } from './model.ts';
 import { fillCluster } from './seed.ts';
 import { startServers, type Servers } from './servers.ts';
-
-// ssh2 is CommonJS: Node finds not all of its names.
-const { utils } = ssh2;
+import { createSshKey } from './ssh-keys.ts';
+import type { LabSurface } from './surface.ts';
 
 export interface LabOptions {
   /** A folder that exists; cluster.yml and what belongs to it are written there. */
@@ -36,6 +34,8 @@ export interface LabOptions {
   readonly clusterName?: string;
   /** Milliseconds that kube-apiserver takes to start; default 300. */
   readonly startTime?: number;
+  /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
+  readonly through?: (model: LabModel) => LabSurface;
   /** true: nodes behind a bastion even where the machine has addresses for them. */
   readonly bastion?: boolean;
 }
@@ -85,10 +85,10 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     startTime: options.startTime ?? 300,
     ...(providerFile === undefined ? {} : { providerFile }),
   });
-  const user = utils.generateKeyPairSync('ed25519', { comment: 'tsrke lab' });
-  const hostKeys = new Map([...names, 'bastion'].map((name) => [name, utils.generateKeyPairSync('ed25519')]));
+  const user = createSshKey();
+  const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));
   const servers = await startServers({
-    surface: model,
+    surface: options.through?.(model) ?? model,
     bundle,
     authorized: user.public,
     hostKey: (host) => hostKeys.get(host)?.private ?? '',

@@ -33,6 +33,8 @@ export interface Servers {
   unplug(node: NodeName): void;
   /** Puts it back, at the same address and port. */
   plug(node: NodeName): Promise<void>;
+  /** Serves Docker's API of the node on this stream, as its own socket does. */
+  docker(node: NodeName, stream: Duplex): void;
   /** A stream to a port as another host of the network would get it: 6443, 2379; undefined: refused. */
   dial(address: string, port: number): ((stream: Duplex) => void) | undefined;
   close(): void;
@@ -112,6 +114,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     ports,
     bastion: bastionPort,
     dial,
+    docker: (name, stream) => hostOf(name).docker.take(stream),
     unplug(name) {
       const host = hostOf(name);
       host.plugged = false;

@@ -3,6 +3,7 @@ import ssh2 from 'ssh2';
 import { afterEach, describe, expect, it } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { NoAnswer, type HttpAnswer, type HttpAsk, type LabSurface } from '../../src/lab/surface.ts';
+import { createSshKey } from '../../src/lab/ssh-keys.ts';
 import type { EtcdKeyValue } from '../../src/ports.ts';
 import { json, signal, wire, type Wired } from './stand-in.ts';
 
@@ -60,7 +61,7 @@ describe('SSH', () => {
   it('lets the key of cluster.yml in and no other', async () => {
     const { hosts } = await open({ docker });
     await expect(hosts().runtime.version('cp-1', signal)).resolves.toBe('20.10.24');
-    const sshKey = ssh2.utils.generateKeyPairSync('ed25519').private;
+    const sshKey = createSshKey().private;
     const stranger = hosts({ sshKey }).connect('cp-1', signal);
     await expect(stranger).rejects.toThrow('lab@127.0.0.11');
     await expect(stranger).rejects.toEqual(code('NODE_UNREACHABLE'));
@@ -96,7 +97,10 @@ describe('SSH', () => {
         const client = new ssh2.Client();
         client.on('error', reject).on('ready', () => {
           client.exec(command, (error, channel) => {
-            if (error !== undefined) { reject(error); return; }
+            if (error !== undefined) {
+              reject(error);
+              return;
+            }
             let output = '';
             channel.on('data', (data: Buffer) => (output += data.toString()));
             channel.stderr.on('data', (data: Buffer) => (output += data.toString()));

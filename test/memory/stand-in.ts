@@ -1,6 +1,5 @@
 /** The servers of a lab over a surface that a test makes up, and tsrke's own clients in front of them. */
 import { setMaxListeners } from 'node:events';
-import ssh2 from 'ssh2';
 import { createEtcd } from '../../src/etcd/client.ts';
 import { loadHostKeys } from '../../src/hosts/host-keys.ts';
 import { connectHosts, type Hosts } from '../../src/hosts/ssh.ts';
@@ -8,11 +7,10 @@ import { createKubeApi, type ClosableKubeApi } from '../../src/kube/client.ts';
 import { addressesFor } from '../../src/lab/addresses.ts';
 import { createBundle, etcdCertificateName, type Bundle } from '../../src/lab/certificates.ts';
 import { startServers, type Servers } from '../../src/lab/servers.ts';
+import { createSshKey } from '../../src/lab/ssh-keys.ts';
 import type { HttpAnswer, LabNode, LabSurface } from '../../src/lab/surface.ts';
 import type { Etcd } from '../../src/ports.ts';
 import { Notes } from '../hosts/notes.ts';
-
-const { utils } = ssh2;
 
 /** Never aborted; a hundred calls may wait for it at once. */
 export const { signal } = new AbortController();
@@ -57,12 +55,12 @@ export async function wire(
     });
   bundles.set(id, making);
   const bundle = await making;
-  const user = utils.generateKeyPairSync('ed25519');
+  const user = createSshKey();
   const servers = await startServers({
     surface: { ...surface, nodes },
     bundle,
     authorized: user.public,
-    hostKey: () => utils.generateKeyPairSync('ed25519').private,
+    hostKey: () => createSshKey().private,
     behindBastion,
     listens: options.listens ?? (() => true),
     run: (command) => (command === 'hostname' ? Promise.resolve(Buffer.from('cp-1\n')) : undefined),
