@@ -1,7 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
+/** Scenarios that open their lab with test/lab/open-lab.ts. */
+const onBothLabs = ['test/scenarios/both-labs.test.ts'];
+
 /**
- * Two projects: `unit` needs nothing but Node, `real` brings up real hosts (root, Linux) and
+ * Three projects: `unit` needs nothing but Node, `memory` runs scenarios on the memory lab with tsrke as built, `real`
+ * runs them (and those that only it can carry) on real hosts (root, Linux) and
  * therefore runs one file after the other. The lab's first start builds its parts, hence the
  * generous limits: they catch a hang, they do not measure.
  */
@@ -14,6 +18,15 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/lab/**', 'test/scenarios/**', 'test/readme.test.ts'],
           testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'memory',
+          include: onBothLabs,
+          env: { TSRKE_LAB: 'memory' },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {
