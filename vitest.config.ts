@@ -4,8 +4,9 @@ import { defineConfig } from 'vitest/config';
 const onBothLabs = ['test/scenarios/both-labs.test.ts'];
 
 /**
- * Three projects: `unit` needs nothing but Node, `memory` runs scenarios on the memory lab with tsrke as built, `real`
- * runs them (and those that only it can carry) on real hosts (root, Linux) and
+ * Four projects: `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built;
+ * `exhaustive` breaks the memory lab thousands of times (minutes of every core); `real` runs scenarios, those too that
+ * only it can carry, on real hosts (root, Linux) and
  * therefore runs one file after the other. The lab's first start builds its parts, hence the
  * generous limits: they catch a hang, they do not measure.
  */
@@ -16,7 +17,12 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/lab/**', 'test/scenarios/**', 'test/readme.test.ts'],
+          exclude: [
+            'test/lab/**',
+            'test/scenarios/**',
+            'test/readme.test.ts',
+            'test/memory/*.exhaustive.test.ts',
+          ],
           testTimeout: 30_000,
         },
       },
@@ -27,6 +33,13 @@ export default defineConfig({
           env: { TSRKE_LAB: 'memory' },
           testTimeout: 300_000,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        test: {
+          name: 'exhaustive',
+          include: ['test/memory/*.exhaustive.test.ts'],
+          testTimeout: 1_200_000,
         },
       },
       {

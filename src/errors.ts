@@ -18,6 +18,7 @@ const exitCodes = {
   KEY_CONFLICT: 3,
   PROVIDER_FILE_INVALID: 3,
   NOT_ENABLED: 3,
+  NOTHING_OPEN: 3,
   // 4: locked or stale state
   LOCKED: 4,
   STATE_STALE: 4,

@@ -70,12 +70,39 @@ export interface ContainerRuntime {
   finishRecreation(node: NodeName, signal: AbortSignal): Promise<void>;
   /** The container's last log lines, oldest first. */
   logs(node: NodeName, lines: number, signal: AbortSignal): Promise<string[]>;
-  /** Whether a container of this name exists, and its labels (for the lock). */
-  containerLabels(
+}
+
+/** A container that is never started and carries nothing but labels. */
+export interface Marker {
+  readonly labels: Readonly<Record<string, string>>;
+  /** Grows while its owner lives. */
+  readonly beats: number;
+}
+
+/** How runs see each other on a node while no apiserver serves. */
+export interface Markers {
+  marker(node: NodeName, name: string, signal: AbortSignal): Promise<Marker | undefined>;
+  /**
+   * Resolves to false when a container of this name exists. Throws APISERVER_MISSING: kube-apiserver's image is used.
+   */
+  createMarker(
     node: NodeName,
     name: string,
+    labels: Readonly<Record<string, string>>,
     signal: AbortSignal,
-  ): Promise<Readonly<Record<string, string>> | undefined>;
+  ): Promise<boolean>;
+  /** Sets the marker's beats (1 or more). Throws DOCKER where there is none. */
+  beatMarker(node: NodeName, name: string, beats: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Removes the marker if it still carries exactly these values for these labels. Resolves to false when another is
+   * there; none there is fine.
+   */
+  removeMarker(
+    node: NodeName,
+    name: string,
+    labels: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<boolean>;
 }
 
 export interface KubeRequest {

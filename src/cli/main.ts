@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { messageOf, TsrkeError } from '../errors.ts';
+import type { Action } from '../encryption/target.ts';
 import { changeEncryption } from '../provision/encryption.ts';
 import { renderError } from './errors.ts';
 import type { LabFlags } from './lab.ts';
@@ -49,7 +50,7 @@ const common = (command: Command): Command =>
     .option('--ignore-docker-version', 'do not check the version of Docker on the nodes')
     .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does');
 
-async function run(flags: CommonFlags, rotate: boolean): Promise<void> {
+async function run(flags: CommonFlags, action: Action): Promise<void> {
   const debug = program.opts<{ debug?: boolean }>().debug === true;
   const report =
     // A terminal without a size (some CI runners have one) cannot be redrawn.
@@ -58,7 +59,7 @@ async function run(flags: CommonFlags, rotate: boolean): Promise<void> {
       : plainReport({ write: (line) => process.stderr.write(`${line}\n`), debug });
   const result = await changeEncryption({
     configPath: flags.config,
-    rotate,
+    action,
     report,
     signal: stop.signal,
     ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
@@ -70,12 +71,20 @@ async function run(flags: CommonFlags, rotate: boolean): Promise<void> {
 
 common(program.command('up'))
   .description('bring the cluster to what cluster.yml says (this version: encryption of secrets)')
-  .action((flags: CommonFlags) => run(flags, false));
+  .action((flags: CommonFlags) => run(flags, 'up'));
 
 const encrypt = program.command('encrypt').description('encryption of secrets at rest');
 common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
-  .action((flags: CommonFlags) => run(flags, true));
+  .action((flags: CommonFlags) => run(flags, 'rotate'));
+common(encrypt.command('resume'))
+  .description('finish the change that was cut off, whatever cluster.yml says by now; no key is made')
+  .action((flags: CommonFlags) => run(flags, 'resume'));
+common(encrypt.command('abort'))
+  .description(
+    'go back to what was in force before the open change; all keys stay readable until etcd shows no need',
+  )
+  .action((flags: CommonFlags) => run(flags, 'abort'));
 
 program
   .command('lab')

@@ -76,6 +76,16 @@ export function serviceOptions(
   );
 }
 
+/** Whether RKE 1.6.3 runs this Kubernetes on this Docker (`20.10.24`); a version it does not know counts as its default. */
+export function runsOnDocker(kubernetes: string | undefined, docker: string): boolean {
+  const version = kubernetesVersion(kubernetes ?? defaultVersion);
+  const supported =
+    (version === undefined ? undefined : dockerVersions(version)) ??
+    dockerVersions(kubernetesVersion(defaultVersion) as KubernetesVersion) ??
+    [];
+  return supported.some((each) => docker.startsWith(each.replace(/x$/, '')));
+}
+
 function hasMinor(version: KubernetesVersion): boolean {
   return Object.hasOwn(catalogue.serviceOptions, `v${version.major}.${version.minor}`);
 }

@@ -2,6 +2,7 @@
  * EncryptionConfiguration as data: parsed, rendered in RKE's own form, compared by meaning, composed.
  * Rules are those of kube-apiserver 1.24 to 1.37 (k8s.io/apiserver/pkg/server/options/encryptionconfig).
  */
+import { createHash } from 'node:crypto';
 import { CORE_SCHEMA, load } from 'js-yaml';
 import { TsrkeError } from '../errors.ts';
 import { keyId, Secret, type Key, type LocalProvider } from './key.ts';
@@ -104,6 +105,11 @@ export function sameMeaning(a: ProviderFile, b: ProviderFile): boolean {
   return a.entries.length === 0 || b.entries.length === 0
     ? a.entries.length === b.entries.length
     : renderProviderFile(a) === renderProviderFile(b);
+}
+
+/** Tells files apart by meaning, across runs: hex sha256 of the rendered text. Empty for no file. */
+export function meaningHash(file: ProviderFile): string {
+  return file.entries.length === 0 ? '' : createHash('sha256').update(renderProviderFile(file)).digest('hex');
 }
 
 /** A file on one line, the way OpenShift's tests print it: `aescbc:k-1,identity`; entries by `; `. No key material. */

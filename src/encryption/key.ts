@@ -21,6 +21,11 @@ export class Secret {
     return Buffer.from(this.#base64, 'base64');
   }
 
+  /** False for a fingerprint that stands in a key's place (copies of the state that carry no keys). */
+  get isKey(): boolean {
+    return !this.#base64.startsWith('sha256:');
+  }
+
   /** First 12 hex digits of the sha256 of the key's bytes: tells keys apart, says nothing about them. */
   get fingerprint(): string {
     return createHash('sha256').update(this.bytes()).digest('hex').slice(0, 12);

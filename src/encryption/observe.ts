@@ -1,17 +1,19 @@
 /** Reads the world: what each member has on disk and in memory, and what etcd holds under which key. */
-import { census, type Census } from '../etcd/census.ts';
+import { census, type Census, type CensusOptions } from '../etcd/census.ts';
 import { decryptable } from '../etcd/decrypt.ts';
-import { TsrkeError } from '../errors.ts';
+import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
-import type { ClusterState } from '../state/rkestate.ts';
+import { stale, type ClusterState, type ProofRecord } from '../state/rkestate.ts';
 import {
   keysOf,
   localKeysOf,
   localRef,
+  meaningHash,
   noFile,
   parseProviderFile,
   resourcesOf,
+  writeKeyOf,
   type KeyRef,
   type ProviderFile,
 } from './configuration.ts';
@@ -28,9 +30,29 @@ export interface MemberLook extends MemberSeen {
 
 export interface Look extends Seen {
   readonly members: readonly MemberLook[];
-  readonly census: Census;
+  /** undefined where no etcd was read: none can be reached, or a proof of before still holds. */
+  readonly census: Count | undefined;
   /** All local keys that anything known here holds: nodes, state, ring. */
   readonly keys: readonly Key[];
+}
+
+/** What lies in all etcds of the cluster. */
+export interface Count {
+  readonly total: number;
+  readonly at: readonly EtcdPosition[];
+}
+
+export interface EtcdPosition {
+  readonly clusterId: string;
+  readonly revision: bigint;
+}
+
+/** What stands in for a census. */
+export interface Known {
+  /** The proof that the state holds, where the cluster's own copy of the state agrees with it. */
+  readonly proof?: ProofRecord | undefined;
+  /** Shown by passes through every apiserver: all objects of these resources lie under this key. For one run only. */
+  readonly standIn?: ReadonlyMap<string, KeyRef> | undefined;
 }
 
 /** From this minor on kube-apiserver reports the hash of the file it has loaded (metric last_config_info). */
@@ -79,7 +101,12 @@ export function recordedFiles(state: ClusterState): ProviderFile[] {
  * Members, census, members again: only a census between two equal looks says anything about the members. Throws
  * KEY_MISSING when something is stored under a key that nothing here holds, or that does not open with it.
  */
-export async function observe(world: World, state: ClusterState, signal: AbortSignal): Promise<Look> {
+export async function observe(
+  world: World,
+  state: ClusterState,
+  signal: AbortSignal,
+  known: Known = {},
+): Promise<Look> {
   const recorded = recordedFiles(state);
   for (let attempt = 1; ; attempt += 1) {
     const members = await lookAtAll(world, state, signal);
@@ -89,7 +116,10 @@ export async function observe(world: World, state: ClusterState, signal: AbortSi
     for (const key of [...state.tsrke.keyRing, ...[...files, ...onDisk].flatMap(localKeysOf)]) {
       keys.set(keyId(key), key);
     }
-    const counted = await storedKeys(world, [...keys.values()], files, signal);
+    const counted =
+      (await trusted(known.proof, world, members, signal)) ??
+      (await unlessUnreachable(world, storedKeys(world, [...keys.values()], files, signal))) ??
+      withoutCensus([...files, ...onDisk], known.standIn);
     const again = await lookAtAll(world, state, signal);
     if (essence(members) === essence(again)) {
       return { members: again, recorded, keys: [...keys.values()], ...counted };
@@ -100,6 +130,67 @@ export async function observe(world: World, state: ClusterState, signal: AbortSi
       });
     }
   }
+}
+
+/** Nothing is counted while everything is still as it was when the state's proof was taken (design: etcd's cluster id and revision, the files' hash). */
+async function trusted(
+  proof: ProofRecord | undefined,
+  world: World,
+  members: readonly MemberLook[],
+  signal: AbortSignal,
+): Promise<Pick<Look, 'census' | 'stored'> | undefined> {
+  if (proof?.target === undefined) return undefined;
+  const asProved = members.every(({ flag, file, loaded, ready }) => {
+    return ready && loaded !== 'no' && meaningHash(flag ? (file ?? noFile) : noFile) === proof.target;
+  });
+  if (!asProved || proof.at.length !== world.etcds.length) return undefined;
+  for (const [i, etcd] of world.etcds.entries()) {
+    const from = Buffer.from(`${world.etcdPrefix}/`);
+    const end = Buffer.concat([from, Buffer.alloc(1)]);
+    const ask = { from, end, limit: 1, revision: 0n };
+    const now = await unlessUnreachable(world, etcd.range(ask, signal));
+    const then = proof.at[i];
+    if (now === undefined || now.clusterId !== then?.clusterId || now.revision < BigInt(then.revision)) {
+      return undefined;
+    }
+  }
+  const [first] = members;
+  const file = first?.flag === true ? (first.file ?? noFile) : noFile;
+  const resources = new Set(['secrets', ...resourcesOf(file)]);
+  return {
+    census: undefined,
+    stored: new Map([...resources].map((resource) => [resource, [writeKeyOf(file, resource)]])),
+  };
+}
+
+async function unlessUnreachable<T>(world: World, asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (!(error instanceof TsrkeError) || error.code !== 'ETCD') throw error;
+    world.report.note(
+      'warning',
+      `${messageOf(error)}: passes through every apiserver stand in for a census of etcd`,
+    );
+    return undefined;
+  }
+}
+
+/** Where etcd cannot be read, a resource may lie under any key that any file has, until passes have shown otherwise. */
+function withoutCensus(
+  files: readonly ProviderFile[],
+  standIn: Known['standIn'],
+): Pick<Look, 'census' | 'stored'> {
+  const stored = new Map<string, readonly KeyRef[]>();
+  for (const resource of new Set(['secrets', ...resourcesOf(...files)])) {
+    const shown = standIn?.get(resource);
+    const possible = [noFile, ...files].flatMap((file) => keysOf(file, resource));
+    stored.set(
+      resource,
+      shown === undefined ? [...new Map(possible.map((ref) => [ref.id, ref])).values()] : [shown],
+    );
+  }
+  return { census: undefined, stored };
 }
 
 async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal): Promise<MemberLook[]> {
@@ -129,14 +220,14 @@ async function storedKeys(
   keys: readonly Key[],
   files: readonly ProviderFile[],
   signal: AbortSignal,
-): Promise<{ census: Census; stored: Map<string, KeyRef[]> }> {
+): Promise<{ census: Count; stored: Map<string, KeyRef[]> }> {
   const opened = new Map<string, Set<string>>();
   const byStored = new Map<string, Key[]>();
   for (const key of keys) {
     const id = `${key.provider}:${key.name}`;
     byStored.set(id, [...(byStored.get(id) ?? []), key]);
   }
-  const counted = await census(world.etcd, {
+  const options: CensusOptions = {
     prefix: world.etcdPrefix,
     signal,
     tryRead(value, etcdKey, stored) {
@@ -153,7 +244,9 @@ async function storedKeys(
       opened.set(resource, ids.add(keyId(found)));
       return true;
     },
-  });
+  };
+  const counts: Census[] = [];
+  for (const etcd of world.etcds) counts.push(await census(etcd, options));
   const refs = new Map(keys.map((key) => [keyId(key), localRef(key)]));
   const kms = new Map(
     files
@@ -162,9 +255,11 @@ async function storedKeys(
   );
   const problems: string[] = [];
   const result = new Map<string, KeyRef[]>();
-  for (const [path, tallies] of counted.groups) {
+  const lacking = new Set<string>();
+  for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
     const resource = resourceOf(path);
-    const found: KeyRef[] = [...(opened.get(resource) ?? [])].flatMap((id) => refs.get(id) ?? []);
+    const ids = [...(opened.get(resource) ?? [])];
+    const found: KeyRef[] = [...(result.get(resource) ?? []), ...ids.flatMap((id) => refs.get(id) ?? [])];
     for (const tally of tallies.values()) {
       const { id, provider } = tally.stored;
       const samples = `e.g. ${tally.refused.samples[0] ?? tally.samples[0] ?? ''}`;
@@ -175,20 +270,29 @@ async function storedKeys(
         );
       } else if (byStored.has(id)) continue;
       else if (kms.has(id)) found.push(kms.get(id) as KeyRef);
-      else
+      else {
+        lacking.add(tally.stored.name);
         problems.push(
           `${tally.count} of ${resource} under ${id}, a key that neither the state nor any node holds (${samples})`,
         );
+      }
     }
     result.set(resource, found);
   }
   if (problems.length > 0) {
+    if (world.keysElsewhere.some((name) => lacking.has(name))) throw stale();
     throw new TsrkeError('KEY_MISSING', 'etcd holds values that no known key can read', {
       details: problems,
       next: 'look for an older state file (its .backup, a snapshot, Secret kube-system/full-cluster-state) that holds the key; nothing was changed or restarted',
     });
   }
-  return { census: counted, stored: encryptedOrCovered(result, files) };
+  return {
+    census: {
+      total: counts.reduce((sum, { total }) => sum + total, 0),
+      at: counts.map(({ clusterId, revision }) => ({ clusterId, revision })),
+    },
+    stored: encryptedOrCovered(result, files),
+  };
 }
 
 /** Resources that nobody encrypts and nobody wants encrypted are none of our business. */

@@ -59,6 +59,41 @@ export type Line =
   | { readonly kind: 'rewrite'; readonly resources: readonly string[] }
   | { readonly kind: 'done' };
 
+export const done: Line = { kind: 'done' };
+
+/**
+ * All lines from here to the target, as they are if nothing else happens meanwhile; none: there is nothing to do.
+ * Throws KEY_CONFLICT where one of them would need a file that cannot exist.
+ */
+export function strip(target: ProviderFile, seen: Seen): Line[] {
+  const lines: Line[] = [];
+  for (let now = seen; lines.length < 24;) {
+    const line = nextLine(target, now);
+    if (line.kind === 'done') return lines;
+    lines.push(line);
+    now = after(line, target, now);
+  }
+  throw new Error(`no end: ${lines.map(({ kind }) => kind).join(' → ')}`);
+}
+
+/** What is there once the line has been carried out. */
+function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
+  if (line.kind === 'rewrite') {
+    const written = line.resources.map((each) => [each, [writeKeyOf(target, each)]] as const);
+    return { ...seen, stored: new Map([...seen.stored, ...written]) };
+  }
+  const pushed = new Map(line.pushes.map(({ node, file }) => [node, file]));
+  return {
+    ...seen,
+    recorded: line.state.entries.length === 0 ? seen.recorded : [line.state],
+    members: seen.members.map((member) => {
+      if (!pushed.has(member.node)) return member;
+      const file = pushed.get(member.node);
+      return { node: member.node, flag: file !== undefined, file, loaded: 'yes', ready: true };
+    }),
+  };
+}
+
 /** What the member works with, as far as its disk says. Flag there but file gone: what the state says it had. */
 export function effectiveFile(member: MemberSeen, recorded: readonly ProviderFile[]): ProviderFile {
   if (!member.flag) return noFile;
@@ -85,7 +120,7 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
   });
   const settled =
     onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
-  if (settled) return { kind: 'done' };
+  if (settled) return done;
 
   // A member that is not ready is worked on first: no other is restarted until it serves.
   const order = (pushes: Push[]): Push[] => {
@@ -138,7 +173,7 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     file: off ? undefined : target,
     fallback: member.flag ? own : undefined,
   }));
-  return pushes.length > 0 ? { kind: 'prune', pushes: order(pushes), state: target } : { kind: 'done' };
+  return pushes.length > 0 ? { kind: 'prune', pushes: order(pushes), state: target } : done;
 }
 
 /** Every key that a member writes with (loaded, or by the file on its disk), that etcd holds, or that the target writes. */

@@ -1,6 +1,6 @@
 /** From what cluster.yml asks, the state remembers and the nodes hold to the wanted provider file. Pure. */
 import { TsrkeError } from '../errors.ts';
-import { withKeys, type ClusterState, type TransitionKind } from '../state/rkestate.ts';
+import { withKeys, type ClusterState, type Transition, type TransitionKind } from '../state/rkestate.ts';
 import {
   localKeysOf,
   managedFile,
@@ -10,11 +10,15 @@ import {
   writeKeyOf,
   type ProviderFile,
 } from './configuration.ts';
-import type { Key } from './key.ts';
+import { keyId, type Key } from './key.ts';
+
+/** `up` follows cluster.yml, `resume` the open transition, `abort` goes back to what was in force before it. */
+export type Action = 'up' | 'rotate' | 'resume' | 'abort';
 
 export interface TargetRequest {
+  readonly action: Action;
+  /** What cluster.yml asks. */
   readonly enabled: boolean;
-  readonly rotate: boolean;
   readonly state: ClusterState;
   /** Provider files found on the members' disks. */
   readonly onNodes: readonly ProviderFile[];
@@ -34,27 +38,40 @@ export interface Target {
 
 /**
  * A key of the open transition is taken up again before one is made, and one that is in use before that; only a
- * retired key is never used again. Throws NOT_ENABLED (rotation without encryption) or UNSUPPORTED (a custom
- * configuration is in force).
+ * retired key is never used again. Throws NOT_ENABLED (rotation without encryption), NOTHING_OPEN (resume or abort
+ * without a transition) or UNSUPPORTED (a custom configuration is in force).
  */
 export function chooseTarget(request: TargetRequest): Target {
-  const { enabled, rotate, state, onNodes, now } = request;
+  const { action, enabled, state, onNodes, now } = request;
+  const rotate = action === 'rotate';
   const text = state.document.currentState?.encryptionConfig ?? '';
-  const current = fileOf(text, 'currentState');
-  const desired = fileOf(state.document.desiredState?.encryptionConfig ?? '', 'desiredState');
+  const current = fileOf(text, 'currentState.encryptionConfig');
+  const desired = fileOf(
+    state.document.desiredState?.encryptionConfig ?? '',
+    'desiredState.encryptionConfig',
+  );
   for (const file of [current, desired, ...onNodes]) refuseCustom(file);
   const open = state.tsrke.transition;
 
   const choose = (file: ProviderFile, kind: TransitionKind, note?: string, minted = false): Target => {
     const target = file.entries.length === 0 ? '' : renderProviderFile(file);
-    const why = minted ? kind : 'found in use';
-    const keyRing = withKeys(state.tsrke.keyRing, localKeysOf(file), now.toISOString(), why);
-    const same = open?.target === target;
-    const transition = same ? open : { kind, target, started: now.toISOString() };
+    const created = now.toISOString();
+    const known = [current, desired, ...onNodes].flatMap(localKeysOf);
+    const found = withKeys(state.tsrke.keyRing, known, created, 'found in use');
+    const keyRing = withKeys(found, localKeysOf(file), created, kind);
+    const from =
+      open === undefined ? inForce(current, desired) : open.target === target ? open.from : open.target;
+    const transition =
+      open?.target === target
+        ? open
+        : { kind, target, ...(from === undefined ? {} : { from }), started: created };
     return { file, state: { ...state, tsrke: { ...state.tsrke, keyRing, transition } }, note, minted };
   };
 
-  if (!enabled) {
+  if (action === 'abort') return choose(...abortOf(open, current, desired));
+  if (action === 'resume' && open?.target === '') return choose(noFile, open.kind, continuing(open));
+
+  if (!enabled && (action !== 'resume' || open === undefined)) {
     if (rotate) {
       throw new TsrkeError(
         'NOT_ENABLED',
@@ -67,24 +84,26 @@ export function chooseTarget(request: TargetRequest): Target {
     const note =
       text === '' && localKeysOf(desired).length > 0
         ? 'an enable that was not finished is taken back'
-        : open?.kind === 'disable'
-          ? 'continuing the disable that was cut off'
+        : open?.target === ''
+          ? continuing(open)
           : undefined;
+    if (action === 'resume' && note === undefined && localKeysOf(current).length === 0)
+      throw nothingOpen(action);
     return choose(noFile, 'disable', note);
   }
 
   if (open !== undefined && open.target !== '') {
     const file = parseProviderFile(open.target, "the state's open transition");
-    const note = `continuing the ${open.kind} of ${open.started} that was cut off${rotate ? '; no further key is made' : ''}`;
-    return choose(file, open.kind, note);
+    return choose(file, open.kind, `${continuing(open)}${rotate ? '; no further key is made' : ''}`);
   }
 
   const [first] = localKeysOf(current);
   if (first !== undefined) {
     const keys = localKeysOf(current);
     const file = managedFile(first);
-    if (open?.kind === 'disable')
-      return choose(file, 'enable', `the disable is taken back; key ${first.name} goes on`);
+    if (open !== undefined) {
+      return choose(file, 'enable', `the ${open.kind} is taken back; key ${first.name} goes on`);
+    }
     if (keys.length > 1) {
       return choose(
         file,
@@ -102,6 +121,7 @@ export function chooseTarget(request: TargetRequest): Target {
         `a rotation to key ${first.name} had reached the nodes but not desiredState; it is finished`,
       );
     }
+    if (action === 'resume') throw nothingOpen(action);
     if (!rotate) return choose(file, 'adopt');
     const key = request.newKey(takenNames(state, onNodes));
     return choose(managedFile(key), 'rotate', undefined, true);
@@ -118,6 +138,7 @@ export function chooseTarget(request: TargetRequest): Target {
       `an enable with key ${left.name} was interrupted; it is finished with that key`,
     );
   }
+  if (action === 'resume') throw nothingOpen(action);
   if (rotate) {
     throw new TsrkeError('NOT_ENABLED', 'encryption of secrets was not enabled on this cluster yet', {
       next: 'run `tsrke up` first',
@@ -126,8 +147,47 @@ export function chooseTarget(request: TargetRequest): Target {
   return choose(managedFile(request.newKey(takenNames(state, onNodes))), 'enable', undefined, true);
 }
 
-function fileOf(text: string, half: string): ProviderFile {
-  return text === '' ? noFile : parseProviderFile(text, `the state's ${half}.encryptionConfig`);
+function continuing(open: Transition): string {
+  return `continuing the ${open.kind} of ${open.started} that was cut off`;
+}
+
+function nothingOpen(action: 'resume' | 'abort'): TsrkeError {
+  return new TsrkeError('NOTHING_OPEN', `there is no open change to ${action}`, {
+    next: action === 'abort' ? 'to go back from a finished change, ask for another one' : 'run `tsrke up`',
+  });
+}
+
+/** The file that an abort would go back to, as far as RKE's two texts tell it; `''`: encryption was off. */
+function inForce(current: ProviderFile, desired: ProviderFile): string | undefined {
+  const [first, ...others] = localKeysOf(current);
+  // RKE writes [new, old] into currentState while desiredState still has [old].
+  const [before] =
+    others.length > 0 ? [...localKeysOf(desired).filter((key) => isIn(key, others)), ...others] : [first];
+  return before === undefined ? '' : renderProviderFile(managedFile(before));
+}
+
+function isIn(key: Key, keys: readonly Key[]): boolean {
+  return keys.some((each) => keyId(each) === keyId(key));
+}
+
+/** An abort that was cut off goes on; otherwise back to what was in force before the transition. */
+function abortOf(
+  open: Transition | undefined,
+  current: ProviderFile,
+  desired: ProviderFile,
+): [ProviderFile, TransitionKind, string] {
+  if (open?.kind === 'abort') {
+    return [open.target === '' ? noFile : fileOf(open.target, 'open transition'), 'abort', continuing(open)];
+  }
+  const interrupted = localKeysOf(current).length > 1;
+  if (open === undefined && !interrupted) throw nothingOpen('abort');
+  const text = open?.from ?? inForce(current, desired) ?? '';
+  const what = open === undefined ? 'rotation that was interrupted' : `${open.kind} of ${open.started}`;
+  return [fileOf(text, 'open transition'), 'abort', `going back from the ${what}`];
+}
+
+function fileOf(text: string, part: string): ProviderFile {
+  return text === '' ? noFile : parseProviderFile(text, `the state's ${part}`);
 }
 
 function takenNames(state: ClusterState, files: readonly ProviderFile[]): Set<string> {

@@ -6,9 +6,12 @@ export interface World {
   readonly files: NodeFiles;
   readonly runtime: ContainerRuntime;
   readonly kube: KubeApi;
-  readonly etcd: Etcd;
+  /** kube-apiserver's etcd, and those of --etcd-servers-overrides. */
+  readonly etcds: readonly Etcd[];
   /** kube-apiserver's --etcd-prefix. */
   readonly etcdPrefix: string;
+  /** Names of keys that the state here lacks and the cluster's own copy of it has. */
+  readonly keysElsewhere: readonly string[];
   readonly clock: Clock;
   readonly report: Report;
   /**

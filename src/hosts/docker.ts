@@ -2,7 +2,7 @@
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
 import { TsrkeError } from '../errors.ts';
-import type { ApiserverContainer, ContainerRuntime, NodeName, Report } from '../ports.ts';
+import type { ApiserverContainer, ContainerRuntime, Markers, NodeName, Report } from '../ports.ts';
 import {
   create,
   heirOf,
@@ -18,27 +18,6 @@ import {
 import { demultiplex, unless } from './docker-client.ts';
 import { argumentsOf, fresh, inUse, isInterrupted, nextMove, old, withArguments } from './recreation.ts';
 import type { Command, Move } from './recreation.ts';
-
-/** Containers that are never started and carry nothing but labels: how runs see each other where no API serves. */
-export interface Markers {
-  /** Resolves to false when a container of this name exists. Throws APISERVER_MISSING: its image is used. */
-  createMarker(
-    node: NodeName,
-    name: string,
-    labels: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-  ): Promise<boolean>;
-  /**
-   * Removes the marker if it still carries exactly these values for these labels (without `labels`: in any case).
-   * Resolves to false when another is there; none there is fine.
-   */
-  removeMarker(
-    node: NodeName,
-    name: string,
-    labels: Readonly<Record<string, string>> | undefined,
-    signal: AbortSignal,
-  ): Promise<boolean>;
-}
 
 export interface DockerOptions {
   /** A client for the node whose calls end with the signal. */
@@ -197,9 +176,11 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
         .slice(-lines);
     },
 
-    async containerLabels(node, name, signal) {
+    async marker(node, name, signal) {
       const docker = await options.docker(node, signal);
-      return (await inspect(docker, name))?.Config.Labels;
+      const info = await inspect(docker, name);
+      if (info === undefined) return undefined;
+      return { labels: info.Config.Labels, beats: info.HostConfig.RestartPolicy?.MaximumRetryCount ?? 0 };
     },
 
     async createMarker(node, name, labels, signal) {
@@ -214,12 +195,18 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
       });
     },
 
+    async beatMarker(node, name, beats, signal) {
+      const docker = await options.docker(node, signal);
+      // Labels of a container cannot be changed, this can; one that was never started is not started by it either.
+      const policy = { Name: 'on-failure', MaximumRetryCount: beats };
+      await docker.getContainer(name).update({ RestartPolicy: policy });
+    },
+
     async removeMarker(node, name, labels, signal) {
       const docker = await options.docker(node, signal);
       const found = await inspect(docker, name);
       if (found === undefined) return true;
-      if (Object.entries(labels ?? {}).some(([key, value]) => found.Config.Labels[key] !== value))
-        return false;
+      if (Object.entries(labels).some(([key, value]) => found.Config.Labels[key] !== value)) return false;
       // By id: one that has been put there since is left alone.
       await remove(docker, found.Id, signal);
       return true;

@@ -1,9 +1,8 @@
 /** The nodes of a cluster as reached over SSH: files, Docker, and streams to their ports. */
 import { TsrkeError } from '../errors.ts';
-import type { ContainerRuntime, Dial, NodeFiles, NodeName, Report } from '../ports.ts';
+import type { ContainerRuntime, Dial, Markers, NodeFiles, NodeName, Report } from '../ports.ts';
 import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
-import type { Markers } from './docker.ts';
 import { dockerFiles } from './files.ts';
 import type { HostKeys } from './host-keys.ts';
 import type { SshTarget } from './ssh-auth.ts';

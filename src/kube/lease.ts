@@ -1,24 +1,21 @@
-/**
- * One run at a time on the whole cluster: a Lease in kube-system. Dead and cut off look alike from here, so safety
- * never rests on it (a file replaces only what was seen); it keeps two runs from getting in each other's way.
- */
+/** The lock on a cluster as its own apiservers keep it: a Lease in kube-system. */
 import { messageOf, TsrkeError } from '../errors.ts';
 import type { Clock, KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
-import { isDead, type Owner } from '../state/lock.ts';
+import { identityOf, isDead, locked, type Owner } from '../state/lock.ts';
 import { readiness } from './ready.ts';
 
 const collection = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases';
 const leaseName = 'tsrke';
 const ownerAnnotation = 'tsrke.io/owner';
 
-export interface ClusterLockOptions {
+export interface LeaseOptions {
   readonly kube: KubeApi;
   readonly nodes: () => readonly NodeName[];
   readonly owner: Owner;
   readonly clock: Clock;
   readonly report: Pick<Report, 'note'>;
-  /** Seconds; longer than a restart of kube-apiserver. Default 60. */
-  readonly seconds?: number;
+  /** How long it holds without being renewed. */
+  readonly seconds: number;
 }
 
 interface Lease {
@@ -29,93 +26,37 @@ interface Lease {
   readonly spec: { readonly holderIdentity?: string; readonly leaseDurationSeconds?: number };
 }
 
-export class ClusterLock {
-  readonly #options: ClusterLockOptions;
+export class ClusterLease {
+  readonly #options: LeaseOptions;
   readonly #identity: string;
-  readonly #seconds: number;
   #version: string | undefined;
-  #renewed = -Infinity;
-  #held = false;
-  #lost: string | undefined;
-  #stop = new AbortController();
-  #loop: Promise<void> = Promise.resolve();
 
-  constructor(options: ClusterLockOptions) {
+  constructor(options: LeaseOptions) {
     this.#options = options;
-    const { owner } = options;
-    this.#identity = `${owner.host}/${owner.pid}/${owner.since}`;
-    this.#seconds = options.seconds ?? 60;
+    this.#identity = identityOf(options.owner);
   }
 
   /**
-   * Takes the lock and keeps it. Another's is taken only when its process is known to be gone, or after it was
-   * seen unchanged for its whole length. Throws LOCKED, naming the owner. While no apiserver is ready there is no
-   * Lease to take: the run goes on (a repair) and takes it as soon as one is.
+   * Another's Lease is taken only when its process is known to be gone, or after it was seen unchanged for its whole
+   * length. Resolves to false when no apiserver is ready. Throws LOCKED, naming the owner.
    */
-  async acquire(signal: AbortSignal): Promise<void> {
-    if (!(await this.#take(signal))) {
-      this.#options.report.note(
-        'warning',
-        'no apiserver is ready: the cluster is locked on this machine only',
-      );
-    }
-    const stop = this.#stop.signal;
-    this.#loop = this.#keep(stop);
-  }
-
-  async #keep(stop: AbortSignal): Promise<void> {
-    try {
-      for (;;) {
-        await this.#options.clock.sleep((this.#seconds * 1000) / 6, stop);
-        if (this.#held) await this.#renew(stop);
-      }
-    } catch (error) {
-      // Given back, or an answer that makes no sense: hold() tries again, and throws where it matters.
-      if (!stop.aborted) this.#options.report.note('warning', `the lock is not renewed: ${messageOf(error)}`);
-    }
-  }
-
-  /** Before each effect: throws LOCK_LOST once another run has taken the lock; waits while it cannot be renewed. */
-  async hold(signal: AbortSignal): Promise<void> {
-    if (!this.#held && this.#lost === undefined) await this.#take(signal);
-    const half = (this.#seconds * 1000) / 2;
-    if (this.#held && this.#options.clock.now().getTime() - this.#renewed > half) await this.#renew(signal);
-    if (this.#lost === undefined) return;
-    throw new TsrkeError('LOCK_LOST', `the lock on the cluster was taken by ${this.#lost}`, {
-      next: 'wait for that run to end, then run the same command again; it continues from here',
-    });
-  }
-
-  async release(): Promise<void> {
-    this.#stop.abort();
-    await this.#loop;
-    if (!this.#held) return;
-    try {
-      await this.#put('', AbortSignal.timeout(5_000));
-    } catch {
-      // It ends by itself.
-    }
-  }
-
-  async #take(signal: AbortSignal): Promise<boolean> {
+  async take(signal: AbortSignal): Promise<boolean> {
+    const { clock, report, seconds } = this.#options;
     let seen: string | undefined;
     let since = 0;
     while (true) {
-      const node = await this.#serving(signal);
-      if (node === undefined) return false;
-      const answer = await this.#request(node, 'GET', `${collection}/${leaseName}`, undefined, signal);
-      if (answer.status === 404) {
+      const lease = await this.#get(signal);
+      if (lease === 'no apiserver') return false;
+      if (lease === undefined) {
         this.#version = undefined;
         if (await this.#put(this.#identity, signal)) return true;
         continue;
       }
-      if (answer.status !== 200)
-        throw new TsrkeError('KUBE', `the Lease kube-system/${leaseName} answered status ${answer.status}`);
-      const lease = JSON.parse(answer.text) as Lease;
       const owner = ownerOf(lease);
-      const now = this.#options.clock.now().getTime();
-      const length = (lease.spec.leaseDurationSeconds ?? this.#seconds) * 1000;
-      const free = (lease.spec.holderIdentity ?? '') === '' || (owner !== undefined && isDead(owner));
+      const holder = lease.spec.holderIdentity ?? '';
+      const now = clock.now().getTime();
+      const length = (lease.spec.leaseDurationSeconds ?? seconds) * 1000;
+      const free = holder === '' || holder === this.#identity || (owner !== undefined && isDead(owner));
       if (free || (seen === lease.metadata.resourceVersion && now - since >= length)) {
         this.#version = lease.metadata.resourceVersion;
         if (await this.#put(this.#identity, signal)) return true;
@@ -125,69 +66,83 @@ export class ClusterLock {
       if (seen === undefined) {
         seen = lease.metadata.resourceVersion;
         since = now;
-        this.#options.report.note(
+        report.note(
           'info',
-          `waiting for the lock of ${lease.spec.holderIdentity ?? ''}, if that run is dead`,
+          `waiting for the lock of ${holder}, in case that run is dead (up to ${length / 1000} s)`,
         );
       } else if (seen !== lease.metadata.resourceVersion) {
-        throw new TsrkeError(
-          'LOCKED',
-          `the cluster is locked by ${lease.spec.holderIdentity ?? 'another run'}`,
-          {
-            next: 'wait for that run to end; it renewed its lock a moment ago',
-          },
-        );
+        throw locked(holder);
       }
-      await this.#options.clock.sleep(1_000, signal);
+      await clock.sleep(1_000, signal);
     }
   }
 
-  async #renew(signal: AbortSignal): Promise<void> {
+  /** 'lost' comes with who has it now. */
+  async renew(signal: AbortSignal): Promise<'renewed' | 'no apiserver' | { readonly lostTo: string }> {
     try {
-      if (await this.#put(this.#identity, signal)) return;
-      const node = await this.#serving(signal);
-      if (node === undefined) return;
-      const answer = await this.#request(node, 'GET', `${collection}/${leaseName}`, undefined, signal);
-      if (answer.status !== 200) return;
-      const lease = JSON.parse(answer.text) as Lease;
-      this.#version = lease.metadata.resourceVersion;
-      if (lease.spec.holderIdentity !== this.#identity)
-        this.#lost = lease.spec.holderIdentity ?? 'another run';
+      // A write of our own whose answer got lost moves the version too: look, then try once more.
+      for (let attempt = 1; attempt <= 2; attempt += 1) {
+        if (await this.#put(this.#identity, signal)) return 'renewed';
+        const lease = await this.#get(signal);
+        if (lease === 'no apiserver') return lease;
+        this.#version = lease?.metadata.resourceVersion;
+        if (lease !== undefined && lease.spec.holderIdentity !== this.#identity) {
+          return { lostTo: lease.spec.holderIdentity ?? 'another run' };
+        }
+      }
+      return 'no apiserver';
     } catch (error) {
-      // While no apiserver answers nobody else can take it either; the next try will tell.
       if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
       this.#options.report.note('info', `the lock could not be renewed just now: ${messageOf(error)}`);
+      return 'no apiserver';
     }
+  }
+
+  async release(signal: AbortSignal): Promise<void> {
+    await this.#put('', signal);
+  }
+
+  async #get(signal: AbortSignal): Promise<Lease | undefined | 'no apiserver'> {
+    const node = await this.#serving(signal);
+    if (node === undefined) return 'no apiserver';
+    const answer = await this.#request(node, 'GET', `${collection}/${leaseName}`, undefined, signal);
+    if (answer.status === 404) return undefined;
+    if (answer.status === 200) return JSON.parse(answer.text) as Lease;
+    throw new TsrkeError('KUBE', `the Lease kube-system/${leaseName} answered status ${answer.status}`);
   }
 
   /** False: somebody else was faster. */
   async #put(holder: string, signal: AbortSignal): Promise<boolean> {
+    const { clock, owner, seconds } = this.#options;
     const node = await this.#serving(signal);
     if (node === undefined) throw new TsrkeError('KUBE', 'no apiserver is ready');
-    const now = this.#options.clock.now().toISOString().replace('Z', '000Z');
     const body = {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',
       metadata: {
         name: leaseName,
         namespace: 'kube-system',
-        annotations: { [ownerAnnotation]: JSON.stringify(this.#options.owner) },
+        annotations: { [ownerAnnotation]: JSON.stringify(owner) },
         ...(this.#version === undefined ? {} : { resourceVersion: this.#version }),
       },
-      spec: { holderIdentity: holder, leaseDurationSeconds: this.#seconds, renewTime: now },
+      spec: {
+        holderIdentity: holder,
+        leaseDurationSeconds: seconds,
+        // MicroTime.
+        renewTime: clock.now().toISOString().replace('Z', '000Z'),
+      },
     };
     const create = this.#version === undefined;
     const path = create ? collection : `${collection}/${leaseName}`;
     const answer = await this.#request(node, create ? 'POST' : 'PUT', path, body, signal);
     if (answer.status === 409 || answer.status === 404) return false;
-    if (answer.status >= 300)
+    if (answer.status >= 300) {
       throw new TsrkeError(
         'KUBE',
         `the Lease kube-system/${leaseName} could not be written (status ${answer.status})`,
       );
+    }
     this.#version = (JSON.parse(answer.text) as Lease).metadata.resourceVersion;
-    this.#renewed = this.#options.clock.now().getTime();
-    this.#held = true;
     return true;
   }
 

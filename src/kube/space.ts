@@ -17,7 +17,7 @@ export interface SpaceWatchOptions {
 }
 
 /** etcd's --quota-backend-bytes when it is not set. */
-const defaultQuota = 2 * 1024 ** 3;
+export const defaultQuota = 2 * 1024 ** 3;
 const lookEvery = 1_000;
 const relieveEvery = 60_000;
 /** Twice what kube-apiserver's own compaction (5 minutes, of what is 5 minutes old) needs, and some. */

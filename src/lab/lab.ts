@@ -2,7 +2,7 @@
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
-import { systemClock } from '../provision/cluster.ts';
+import { systemClock } from '../provision/links.ts';
 import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
 import { createBundle, type Bundle } from './certificates.ts';

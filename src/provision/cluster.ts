@@ -1,20 +1,18 @@
 /** Builds the world of one cluster: connections, certificates out of the state, etcd as kube-apiserver names it. */
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { runsOnDocker } from '../config/versions.ts';
 import { providerPathOf, type World } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
 import { etcdArguments } from '../etcd/arguments.ts';
-import { createEtcd } from '../etcd/client.ts';
-import { loadHostKeys } from '../hosts/host-keys.ts';
-import { connectHosts, type Hosts } from '../hosts/ssh.ts';
-import { createKubeApi } from '../kube/client.ts';
-import { ClusterLock } from '../kube/lease.ts';
 import { endpointAddresses } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
-import type { Clock, NodeName, Report } from '../ports.ts';
+import type { Etcd, NodeName, Report } from '../ports.ts';
 import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import type { StateStore } from '../state/store.ts';
+import { linkOverSsh, type Link, type Links } from './links.ts';
+import { ClusterLock } from './lock.ts';
 import { candidates, members } from './members.ts';
 
 export interface ConnectOptions {
@@ -26,65 +24,42 @@ export interface ConnectOptions {
 }
 
 export interface Cluster {
+  /** The state given, with what the cluster's own copy knows beyond it. */
+  readonly state: ClusterState;
+  /** The cluster's own copy is this very state: nothing happened since that the state does not know. */
+  readonly copyAgrees: boolean;
   readonly world: World;
   /** A host key was seen that the state does not hold yet. */
   metNewHost(): boolean;
   close(): Promise<void>;
 }
 
-/** Docker versions that RKE 1.6.3 accepts for Kubernetes 1.30. */
-const dockerVersions =
-  /^(1\.13|17\.0[369]|18\.0[69]|19\.03|20\.10|23\.0|24\.0|25\.0|26\.[01]|27\.[0-2])(\.|$)/;
-
-export const systemClock: Clock = {
-  now: () => new Date(),
-  sleep: (milliseconds, signal) =>
-    new Promise((resolve, reject) => {
-      signal.throwIfAborted();
-      const stop = () => {
-        clearTimeout(timer);
-        reject(signal.reason as Error);
-      };
-      const timer = setTimeout(() => {
-        signal.removeEventListener('abort', stop);
-        resolve();
-      }, milliseconds);
-      signal.addEventListener('abort', stop, { once: true });
-    }),
-};
-
 /**
  * Reaches every controlplane node and checks what can be checked before anything changes. Throws NODE_UNREACHABLE,
- * SSH_KEY, HOST_KEY_CHANGED, UNSUPPORTED (Docker's version), STATE_INVALID, WRONG_CLUSTER.
+ * SSH_KEY, HOST_KEY_CHANGED, UNSUPPORTED (Docker's version), STATE_INVALID, STATE_STALE, LOCKED, WRONG_CLUSTER.
  */
-export async function connectCluster(options: ConnectOptions): Promise<Cluster> {
+export async function connectCluster(options: ConnectOptions, link: Link = linkOverSsh): Promise<Cluster> {
   const { config, state, store, report, signal } = options;
   const nodes = candidates(config, state);
-  const hostKeys = loadHostKeys({ recorded: state.tsrke.hostKeys });
-  const hosts = connectHosts({ nodes, bastion: config.bastion, hostKeys, report });
-  const admin = certificate(state, 'kube-admin', store.where);
-  const kube = createKubeApi({
-    nodes: nodes.map((node) => ({
-      name: node.name,
-      addresses: [...new Set([node.address, node.internalAddress])],
-      port: 6443,
-    })),
+  const links = link({
+    config,
+    nodes,
     ca: certificate(state, 'kube-ca', store.where).cert,
-    cert: admin.cert,
-    key: admin.key,
-    dial: hosts.dial,
+    admin: certificate(state, 'kube-admin', store.where),
+    hostKeys: state.tsrke.hostKeys,
     report,
   });
+  const { kube, runtime, markers, clock } = links;
+  const closing: (() => unknown)[] = [() => links.close()];
   const close = async () => {
-    await kube.close();
-    hosts.close();
+    for (const each of closing.splice(0).reverse()) await each();
   };
   try {
     const gone = new Set<NodeName>();
     await report.task(`connect to ${nodes.length} controlplane node(s)`, () =>
-      reachAll(nodes, config, hosts, gone, report, signal),
+      reachAll(nodes, config, links, gone, report, signal),
     );
-    const sources = { nodes, runtime: hosts.runtime, kube, left: gone };
+    const sources = { nodes, runtime, kube, left: gone };
     const [first] = nodes.filter((node) => !gone.has(node.name));
     if (first === undefined) {
       throw new TsrkeError('APISERVER_MISSING', 'no controlplane node runs a kube-apiserver yet', {
@@ -92,69 +67,40 @@ export async function connectCluster(options: ConnectOptions): Promise<Cluster> 
       });
     }
     await refuseGoneThatServe(nodes, gone, kube, first.name, signal);
-    const container = await hosts.runtime.apiserver(first.name, signal);
-    const etcdSays = etcdArguments(container?.args ?? []);
-    const pem = async (path: string | undefined): Promise<string | undefined> =>
-      path === undefined
-        ? undefined
-        : (bundled(state, path) ?? (await hosts.files.read(first.name, path, signal))?.text);
-    const [ca, cert, key] = await Promise.all(
-      [etcdSays.caFile, etcdSays.certFile, etcdSays.keyFile].map(pem),
-    );
-    if (etcdSays.overrides.length > 0) {
-      throw new TsrkeError(
-        'UNSUPPORTED',
-        'kube-apiserver keeps some resources in another etcd (--etcd-servers-overrides)',
-        {
-          node: first.name,
-          next: 'this version proves one etcd only; nothing was touched',
-        },
-      );
-    }
-    const etcd = createEtcd({
-      endpoints: etcdSays.servers,
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      dial: hosts.dial,
-      node: first.name,
-      report,
-    });
-    const reached = () => nodes.filter((node) => !gone.has(node.name)).map((node) => node.name);
-    const lock = new ClusterLock({
-      kube,
-      nodes: reached,
-      owner: thisOwner(new Date()),
-      clock: systemClock,
-      report,
-    });
+    const { etcds, prefix } = await etcdsOf(first.name, links, state, signal);
+    closing.push(() => etcds.forEach((each) => each.close()));
+    const reached = () =>
+      nodes
+        .filter((node) => !gone.has(node.name))
+        .toSorted((a, b) => a.address.localeCompare(b.address, 'en', { numeric: true }))
+        .map((node) => node.name);
+    const owner = thisOwner(clock.now());
+    const lock = new ClusterLock({ kube, markers, nodes: reached, owner, clock, report });
+    closing.push(() => lock.release());
     await lock.acquire(signal);
     const keeper = new StateKeeper({
       store,
       kube,
       nodes: reached,
-      hostKeys: () => hostKeys.seen(),
+      hostKeys: () => links.hostKeysSeen(),
       report,
     });
-    try {
-      await keeper.refuseStale(state, signal);
-    } catch (error) {
-      await lock.release();
-      etcd.close();
-      throw error;
-    }
+    const met = await keeper.meetCopy(state, signal);
     return {
+      state: met.state,
+      copyAgrees: met.agrees,
       metNewHost: () =>
-        Object.entries(hostKeys.seen()).some(
+        Object.entries(links.hostKeysSeen()).some(
           ([host, key]) => JSON.stringify(state.tsrke.hostKeys[host]) !== JSON.stringify(key),
         ),
       world: {
-        files: hosts.files,
-        runtime: hosts.runtime,
+        files: links.files,
+        runtime,
         kube,
-        etcd,
-        etcdPrefix: etcdSays.prefix,
-        clock: systemClock,
+        etcds,
+        etcdPrefix: prefix,
+        keysElsewhere: met.lacks,
+        clock,
         report,
         members: (each) => members(sources, each),
         hold: (each) => lock.hold(each),
@@ -163,11 +109,7 @@ export async function connectCluster(options: ConnectOptions): Promise<Cluster> 
           return await keeper.save(next, encrypted, each);
         },
       },
-      close: async () => {
-        await lock.release();
-        etcd.close();
-        await close();
-      },
+      close,
     };
   } catch (error) {
     await close();
@@ -175,10 +117,38 @@ export async function connectCluster(options: ConnectOptions): Promise<Cluster> 
   }
 }
 
+/** The etcd of kube-apiserver's own arguments, and those of its overrides: a key may stand in any of them. */
+async function etcdsOf(
+  node: NodeName,
+  links: Links,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<{ etcds: readonly Etcd[]; prefix: string }> {
+  const container = await links.runtime.apiserver(node, signal);
+  const says = etcdArguments(container?.args ?? []);
+  const pem = async (path: string | undefined): Promise<string | undefined> =>
+    path === undefined
+      ? undefined
+      : (bundled(state, path) ?? (await links.files.read(node, path, signal))?.text);
+  const [ca, cert, key] = await Promise.all([says.caFile, says.certFile, says.keyFile].map(pem));
+  const groups = [says.servers, ...says.overrides.map((each) => each.servers)];
+  const distinct = [...new Map(groups.map((group) => [group.toSorted().join(), group])).values()];
+  const etcds = distinct.map((endpoints) =>
+    links.etcd({
+      endpoints,
+      node,
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+    }),
+  );
+  return { etcds, prefix: says.prefix };
+}
+
 async function reachAll(
   nodes: readonly ConfigNode[],
   config: ClusterConfig,
-  hosts: Hosts,
+  links: Links,
   gone: Set<NodeName>,
   report: Report,
   signal: AbortSignal,
@@ -187,7 +157,7 @@ async function reachAll(
   const results = await Promise.allSettled(
     nodes.map(async (node) => {
       try {
-        await hosts.connect(node.name, signal);
+        await links.connect(node.name, signal);
       } catch (error) {
         // Taken out of cluster.yml and not there any more: no member, unless the cluster says otherwise.
         const isGone =
@@ -197,21 +167,21 @@ async function reachAll(
         report.note('warning', 'is not in cluster.yml and cannot be reached: taken for gone', node.name);
         return;
       }
-      const version = await hosts.runtime.version(node.name, signal);
-      if (!config.ignoreDockerVersion && !dockerVersions.test(version)) {
+      const version = await links.runtime.version(node.name, signal);
+      if (!config.ignoreDockerVersion && !runsOnDocker(config.kubernetesVersion, version)) {
         throw new TsrkeError('UNSUPPORTED', `Docker ${version} is not one that RKE supports`, {
           node: node.name,
           next: 'install a supported version, or give --ignore-docker-version',
         });
       }
-      const container = await hosts.runtime.apiserver(node.name, signal);
+      const container = await links.runtime.apiserver(node.name, signal);
       if (container === undefined) {
         gone.add(node.name);
         report.note('warning', 'runs no kube-apiserver yet; it is left alone', node.name);
         return;
       }
       const path = providerPathOf(container.args);
-      if (path !== undefined) await hosts.files.read(node.name, path, signal);
+      if (path !== undefined) await links.files.read(node.name, path, signal);
     }),
   );
   const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));

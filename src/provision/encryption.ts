@@ -3,20 +3,34 @@ import { setMaxListeners } from 'node:events';
 import { differences } from '../config/differences.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
 import { carryOut, withFinished } from '../encryption/apply.ts';
-import { film, noFile, sameMeaning, type ProviderFile } from '../encryption/configuration.ts';
-import { newKey } from '../encryption/key.ts';
-import { observe, recordedFiles, type MemberLook } from '../encryption/observe.ts';
-import { nextLine } from '../encryption/plan.ts';
-import { chooseTarget } from '../encryption/target.ts';
+import {
+  film,
+  localKeysOf,
+  meaningHash,
+  sameMeaning,
+  writeKeyOf,
+  type ProviderFile,
+} from '../encryption/configuration.ts';
+import { keyId, newKey } from '../encryption/key.ts';
+import { observe, recordedFiles, type Look, type MemberLook } from '../encryption/observe.ts';
+import { strip } from '../encryption/plan.ts';
+import { chooseTarget, type Action } from '../encryption/target.ts';
+import type { World } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
-import { serialiseState, type ClusterState, type JsonObject, type RkeHalf } from '../state/rkestate.ts';
+import {
+  serialiseState,
+  stale,
+  type ClusterState,
+  type JsonObject,
+  type RkeHalf,
+} from '../state/rkestate.ts';
 import { fileStore, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
 
 export interface EncryptionOptions extends LoadOptions {
   readonly configPath: string;
-  readonly rotate: boolean;
+  readonly action: Action;
   readonly report: Report;
   readonly signal: AbortSignal;
 }
@@ -35,7 +49,7 @@ export async function changeEncryption(
     connect: connectCluster,
   },
 ): Promise<string> {
-  const { report, signal, rotate } = options;
+  const { report, signal } = options;
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
   if (config.encryption.customConfig !== undefined) {
@@ -59,7 +73,7 @@ export async function changeEncryption(
     const state = store.read() ?? initial;
     const cluster = await connect({ config, state, store, report, signal });
     try {
-      return await change(config, state, cluster, { rotate, report, signal });
+      return await change(config, cluster, options);
     } finally {
       await cluster.close();
     }
@@ -70,69 +84,94 @@ export async function changeEncryption(
 
 async function change(
   config: ClusterConfig,
-  before: ClusterState,
   cluster: Cluster,
-  { rotate, report, signal }: { rotate: boolean; report: Report; signal: AbortSignal },
+  { action, report, signal }: EncryptionOptions,
 ): Promise<string> {
-  const { world } = cluster;
-  const seen = await report.task('look at the nodes and at etcd', () => observe(world, before, signal));
+  const { world, state: before, copyAgrees } = cluster;
+  const proof = copyAgrees && before.tsrke.transition === undefined ? before.tsrke.proof : undefined;
+  const seen = await report.task('look at the nodes and at etcd', () =>
+    observe(world, before, signal, { proof }),
+  );
+  refuseOlderState(world, seen);
   const now = world.clock.now();
   const chosen = chooseTarget({
+    action,
     enabled: config.encryption.enabled,
-    rotate,
     state: before,
     onNodes: seen.members.flatMap((each) => (each.file === undefined ? [] : [each.file])),
     now,
     newKey: (taken) => newKey('aescbc', taken),
   });
   if (chosen.note !== undefined) report.note('info', chosen.note);
-  if (!rotate) noteDifferences(config, before, report);
+  if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
+  if (isOn(target) !== config.encryption.enabled) {
+    const asks = config.encryption.enabled ? 'on' : 'off';
+    report.note('warning', `cluster.yml still asks for encryption ${asks}: the next \`tsrke up\` goes there`);
+  }
 
-  const work = nextLine(target, seen).kind !== 'done';
   const finished = (state: ClusterState) =>
     withEnabled(withFinished(target, state, world.clock.now()), target);
-  if (!work && !chosen.minted) {
-    const recorded = recordedFiles(before);
-    const asRecorded =
-      before.tsrke.transition === undefined &&
-      (target.entries.length === 0
-        ? recorded.length === 0
-        : recorded.length === 2 && recorded.every((file) => sameMeaning(file, target)));
+  if (strip(target, seen).length === 0 && !chosen.minted) {
     const unsaved = { ...before, document: finished(before).document };
-    if (cluster.metNewHost() || !asRecorded || serialiseState(unsaved) !== serialiseState(before)) {
-      await world.save(withLoaded(finished(chosen.state), seen.members), isOn(target), signal);
+    if (
+      cluster.metNewHost() ||
+      !isRecorded(target, before) ||
+      serialiseState(unsaved) !== serialiseState(before)
+    ) {
+      const met = withProof(withLoaded(finished(chosen.state), seen.members), seen, target, now);
+      await world.save(met, isOn(target), signal);
     }
     return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
   await world.save(withProof(finished(state), last, target, world.clock.now()), isOn(target), signal);
-  return `${isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off'}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), proved by ${last.census.total} values in etcd at revision ${last.census.revision}`;
+  const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
+  return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}`;
+}
+
+/** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */
+function refuseOlderState({ keysElsewhere }: World, seen: Look): void {
+  const used = [
+    ...seen.members.flatMap((each) => (each.file === undefined ? [] : [writeKeyOf(each.file, 'secrets')])),
+    ...[...seen.stored.values()].flat(),
+  ];
+  const names = used.map(({ stored }) => stored.replace(/^[^:]*:/, ''));
+  if (names.some((name) => keysElsewhere.includes(name))) throw stale();
+}
+
+/** Whether nothing is left to be written down: no open transition, both halves as the target, its keys in the ring. */
+function isRecorded(target: ProviderFile, state: ClusterState): boolean {
+  const recorded = recordedFiles(state);
+  const ring = new Set(state.tsrke.keyRing.map(keyId));
+  if (state.tsrke.transition !== undefined) return false;
+  if (!isOn(target)) return recorded.length === 0;
+  const isTarget = (file: ProviderFile) => sameMeaning(file, target);
+  // An untouched cluster of RKE has no ring yet, and is left as it is.
+  const ringed = state.tsrke.serial === 0 || localKeysOf(target).every((key) => ring.has(keyId(key)));
+  return ringed && recorded.length === 2 && recorded.every(isTarget);
+}
+
+function provedBy({ census }: Look): string {
+  if (census === undefined) return 'shown by passes through every apiserver (no etcd could be read)';
+  const revisions = census.at.map(({ revision }) => String(revision)).join(', ');
+  return `proved by ${census.total} values in etcd at revision ${revisions}`;
 }
 
 const isOn = (target: ProviderFile): boolean => target.entries.length > 0;
 
-function withProof(
-  state: ClusterState,
-  last: Awaited<ReturnType<typeof carryOut>>['last'],
-  target: ProviderFile,
-  now: Date,
-): ClusterState {
-  const { census } = last;
-  return {
-    ...state,
-    tsrke: {
-      ...state.tsrke,
-      proof: {
-        at: now.toISOString(),
-        clusterId: census.clusterId,
-        revision: String(census.revision),
-        objects: census.total,
-        writeKey: film(target === noFile ? noFile : target),
-      },
-    },
+/** Only a census is worth keeping: passes through the apiservers say nothing about the next run. */
+function withProof(state: ClusterState, { census }: Look, target: ProviderFile, now: Date): ClusterState {
+  const { proof: _old, ...tsrke } = state.tsrke;
+  if (census === undefined) return { ...state, tsrke };
+  const proof = {
+    taken: now.toISOString(),
+    at: census.at.map(({ clusterId, revision }) => ({ clusterId, revision: String(revision) })),
+    objects: census.total,
+    target: meaningHash(target),
   };
+  return { ...state, tsrke: { ...tsrke, proof } };
 }
 
 /** From the first save on, a start of kube-apiserver that is not recorded here is one in doubt (before 1.34). */

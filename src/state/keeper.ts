@@ -3,11 +3,17 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { readiness } from '../kube/ready.ts';
 import type { KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
-import { keyId } from '../encryption/key.ts';
-import { parseState, serialiseState, serialiseWithoutKeys, type ClusterState } from './rkestate.ts';
+import { keyId, type Key } from '../encryption/key.ts';
+import {
+  copyName,
+  parseState,
+  serialiseState,
+  serialiseWithoutKeys,
+  stale,
+  type ClusterState,
+} from './rkestate.ts';
 import type { StateStore } from './store.ts';
 
-const copyName = 'full-cluster-state';
 const copyPath = `/api/v1/namespaces/kube-system/secrets/${copyName}`;
 
 export interface StateKeeperOptions {
@@ -16,6 +22,14 @@ export interface StateKeeperOptions {
   readonly nodes: () => readonly NodeName[];
   readonly hostKeys: () => Record<string, string | readonly string[]>;
   readonly report: Report;
+}
+
+export interface MetCopy {
+  readonly state: ClusterState;
+  /** Both are of the same save. */
+  readonly agrees: boolean;
+  /** Names of keys that only the copy has; empty where serials tell which of the two is newer. */
+  readonly lacks: readonly string[];
 }
 
 interface Copy {
@@ -30,22 +44,38 @@ export class StateKeeper {
     this.#options = options;
   }
 
-  /** Another pipeline was here when the cluster's copy is newer than our file: throws STATE_STALE. */
-  async refuseStale(state: ClusterState, signal: AbortSignal): Promise<void> {
+  /**
+   * Compares our file with the cluster's own copy. Throws STATE_STALE where that one is newer: another pipeline was
+   * here. RKE drops our part of the state when it writes; what the copy still has of it (serial, retired keys) is then
+   * taken over, and `lacks` names the keys that only the copy has: if one of them is in use, our file is the older one.
+   */
+  async meetCopy(state: ClusterState, signal: AbortSignal): Promise<MetCopy> {
     const copy = await this.#readCopy(signal);
-    if (copy?.text === undefined) return;
-    const other = parseState(copy.text, `Secret kube-system/${copyName}`);
-    const newer = other.tsrke.serial > state.tsrke.serial && other.tsrke.serial > 0;
-    const known = new Set([...state.tsrke.keyRing, ...[state].flatMap(keysIn)].map((key) => key.name));
-    const lacks = other.tsrke.serial === 0 && keysIn(other).some((key) => !known.has(key.name));
-    if (!newer && !lacks) return;
-    throw new TsrkeError(
-      'STATE_STALE',
-      'the state file is older than the cluster’s own copy: another run changed the cluster',
-      {
-        next: `bring the state file of that run here, or restore it from Secret kube-system/${copyName}; nothing was touched`,
-      },
-    );
+    const other = copy === undefined ? undefined : this.#parse(copy);
+    if (other === undefined) return { state, agrees: false, lacks: [] };
+    const [ours, theirs] = [state.tsrke, other.tsrke];
+    if (ours.serial > 0 && theirs.serial > 0) {
+      if (theirs.lineage !== ours.lineage || theirs.serial > ours.serial) throw stale();
+      return { state, agrees: theirs.serial === ours.serial, lacks: [] };
+    }
+    const known = new Set([...ours.keyRing, ...keysIn(state)].map((key) => key.name));
+    const lacks = keyNamesIn(other).filter((name) => !known.has(name));
+    if (theirs.serial === 0) return { state, agrees: false, lacks };
+    const retired = theirs.keyRing.filter((key) => key.secret.isKey && key.retired !== undefined);
+    const ids = new Set(ours.keyRing.map(keyId));
+    const keyRing = [...ours.keyRing, ...retired.filter((key) => !ids.has(keyId(key)))];
+    const { serial, lineage } = theirs;
+    return { state: { ...state, tsrke: { ...ours, serial, lineage, keyRing } }, agrees: false, lacks };
+  }
+
+  #parse(copy: Copy): ClusterState | undefined {
+    if (copy.text === undefined) return undefined;
+    try {
+      return parseState(copy.text, `Secret kube-system/${copyName}`);
+    } catch (error) {
+      this.#options.report.note('warning', `${messageOf(error)}; it is written anew`);
+      return undefined;
+    }
   }
 
   /** See World.save. The serial grows by one. */
@@ -67,10 +97,8 @@ export class StateKeeper {
     };
     await store.write(next);
     report.note('info', `state saved (serial ${next.tsrke.serial})`);
-    await this.#writeCopy(
-      encrypted ? serialiseState(next, { compact: true }) : serialiseWithoutKeys(next),
-      signal,
-    );
+    const text = encrypted ? serialiseState(next, { compact: true }) : serialiseWithoutKeys(next);
+    await this.#writeCopy(text, next.tsrke.serial, signal);
     return next;
   }
 
@@ -112,7 +140,7 @@ export class StateKeeper {
   }
 
   /** By compare-and-swap. That no apiserver serves is no reason to stop a repair: the copy follows with a later save. */
-  async #writeCopy(text: string, signal: AbortSignal): Promise<void> {
+  async #writeCopy(text: string, serial: number, signal: AbortSignal): Promise<void> {
     const { report } = this.#options;
     const node = await this.#serving(signal);
     if (node === undefined) {
@@ -124,6 +152,8 @@ export class StateKeeper {
     }
     try {
       const copy = await this.#readCopy(signal);
+      const other = copy === undefined ? undefined : this.#parse(copy);
+      if (other !== undefined && other.tsrke.serial >= serial) throw stale();
       const metadata = { name: copyName, namespace: 'kube-system' };
       const body = {
         apiVersion: 'v1',
@@ -161,9 +191,13 @@ export class StateKeeper {
   }
 }
 
-function keysIn(state: ClusterState) {
-  const text = state.document.currentState?.encryptionConfig;
-  if (text === undefined || text === '' || text.includes('secret: sha256:')) return [];
-  const keys = localKeysOf(parseProviderFile(text, 'the state'));
-  return [...new Map(keys.map((key) => [keyId(key), key])).values()];
+function keysIn(state: ClusterState): Key[] {
+  const text = state.document.currentState?.encryptionConfig ?? '';
+  return text === '' ? [] : localKeysOf(parseProviderFile(text, "the state's currentState"));
+}
+
+/** Also of a copy that holds fingerprints in place of keys. */
+function keyNamesIn(state: ClusterState): string[] {
+  const text = state.document.currentState?.encryptionConfig ?? '';
+  return [...text.matchAll(/^\s*(?:- )?name:\s*"?([^"\s]+)"?\s*$/gm)].map((match) => match[1] ?? '');
 }

@@ -35,6 +35,18 @@ export function thisOwner(since: Date): Owner {
   return { host: hostname(), boot: bootId(), pid, started: startOf(pid), since: since.toISOString() };
 }
 
+/** One word for a run, as Leases and messages name it. */
+export function identityOf({ host, pid, since }: Owner): string {
+  return `${host}/${pid}/${since}`;
+}
+
+/** The cluster's lock is held by a run that lives. */
+export function locked(holder: string): TsrkeError {
+  return new TsrkeError('LOCKED', `the cluster is locked by ${holder === '' ? 'another run' : holder}`, {
+    next: 'wait for that run to end; it renewed its lock a moment ago',
+  });
+}
+
 /** True only where it is certain: same machine, and it rebooted since or that process is gone. */
 export function isDead(owner: Owner): boolean {
   if (owner.host !== hostname()) return false;

@@ -18,12 +18,14 @@ export interface RkeHalf {
   encryptionConfig?: string;
 }
 
-export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'adopt';
+export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'adopt' | 'abort';
 
 export interface Transition {
   readonly kind: TransitionKind;
   /** The wanted provider file's text; empty: encryption off. */
   readonly target: string;
+  /** What was in force before, as `target`: what an abort goes back to. */
+  readonly from?: string;
   /** RFC 3339. */
   readonly started: string;
 }
@@ -34,12 +36,15 @@ export interface LoadedRecord {
   readonly sha256: string;
 }
 
+/** The last time that etcd showed every value under the write key of the file that all members run. */
 export interface ProofRecord {
-  readonly at: string;
-  readonly clusterId: string;
-  readonly revision: string;
+  /** RFC 3339. */
+  readonly taken: string;
+  /** Each etcd's cluster id, and the revision that was counted. */
+  readonly at: readonly { readonly clusterId: string; readonly revision: string }[];
   readonly objects: number;
-  readonly writeKey: string;
+  /** The file's `meaningHash`. */
+  readonly target: string;
 }
 
 /** What tsrke keeps beyond RKE's fields. */
@@ -66,6 +71,20 @@ export interface ClusterState {
   /** The whole document, as parsed; `desiredState` and `currentState` are read and changed here. */
   readonly document: StateDocument;
   readonly tsrke: TsrkeBlock;
+}
+
+/** RKE's copy of the state in the cluster: Secret kube-system/full-cluster-state, and the key in its data. */
+export const copyName = 'full-cluster-state';
+
+/** The cluster's own copy of the state is newer than our file. */
+export function stale(): TsrkeError {
+  return new TsrkeError(
+    'STATE_STALE',
+    'the state file is older than the cluster’s own copy: another run changed the cluster',
+    {
+      next: `bring the state file of that run here, or restore it from Secret kube-system/${copyName}; nothing was touched`,
+    },
+  );
 }
 
 /** Throws STATE_INVALID. No message holds a value from the file. */
@@ -150,8 +169,11 @@ export function serialiseWithoutKeys(state: ClusterState): string {
     if (part?.encryptionConfig !== undefined) part.encryptionConfig = strip(part.encryptionConfig);
   }
   const block = document['tsrke'];
-  if (isObject(block) && isObject(block['transition']) && typeof block['transition']['target'] === 'string') {
-    block['transition']['target'] = strip(block['transition']['target']);
+  if (isObject(block) && isObject(block['transition'])) {
+    for (const name of ['target', 'from']) {
+      const text = block['transition'][name];
+      if (typeof text === 'string') block['transition'][name] = strip(text);
+    }
   }
   return goJson(document, undefined);
 }
@@ -189,7 +211,7 @@ export function withKeys(
   created: string,
   why: string,
 ): readonly KeyRecord[] {
-  const known = new Set(ring.map(keyId));
-  const added = keys.filter((key) => !known.has(keyId(key)));
-  return [...ring, ...added.map((key): KeyRecord => ({ ...key, created, why }))];
+  const all = new Map(ring.map((key) => [keyId(key), key]));
+  for (const key of keys) if (!all.has(keyId(key))) all.set(keyId(key), { ...key, created, why });
+  return [...all.values()];
 }

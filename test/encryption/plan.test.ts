@@ -1,47 +1,32 @@
 import { expect, test } from 'vitest';
 import {
-  film,
+  film as filmOf,
   noFile,
   sameMeaning,
   writeKeyOf,
-  type KeyRef,
   type ProviderFile,
 } from '../../src/encryption/configuration.ts';
-import { nextLine, type MemberSeen } from '../../src/encryption/plan.ts';
+import { nextLine, strip, type MemberSeen } from '../../src/encryption/plan.ts';
 import { secretsFile, targets } from './samples.ts';
 
-/** Carries every line out on all nodes at once; returns the lines as a strip, without the resource's name. */
-function strip(count: number, from: ProviderFile, target: ProviderFile): string[] {
-  let members = Array.from({ length: count }, (_, i): MemberSeen => {
-    const flag = from.entries.length > 0;
+/** The strip from one file on all nodes to another, without the resource's name. */
+function film(count: number, from: ProviderFile, target: ProviderFile): string[] {
+  const flag = from.entries.length > 0;
+  const members = Array.from({ length: count }, (_, i): MemberSeen => {
     return { node: `n${i}`, flag, file: flag ? from : undefined, loaded: 'yes', ready: true };
   });
-  let stored: readonly KeyRef[] = [writeKeyOf(from, 'secrets')];
-  let recorded: ProviderFile[] = from.entries.length > 0 ? [from] : [];
-  const lines: string[] = [];
-  while (lines.length < 24) {
-    const line = nextLine(target, { members, stored: new Map([['secrets', stored]]), recorded });
-    if (line.kind === 'done') return lines;
-    if (line.kind === 'rewrite') {
-      stored = [writeKeyOf(members[0]?.file ?? noFile, 'secrets')];
-      lines.push(`rewrite ${line.resources.join(',')}`);
-      continue;
-    }
+  const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
+  return strip(target, { members, stored, recorded: flag ? [from] : [] }).map((line) => {
+    if (line.kind === 'done') throw new Error('a strip ends before that');
+    if (line.kind === 'rewrite') return `rewrite ${line.resources.join(',')}`;
     if (line.pushes.length !== count) throw new Error(`${line.kind} leaves a node out`);
     for (const { file } of line.pushes)
       if (!sameMeaning(file ?? noFile, line.state)) throw new Error(`${line.kind}: not what the state says`);
-    members = members.map((member) => {
-      const file = line.pushes.find(({ node }) => node === member.node)?.file;
-      return { ...member, file, flag: file !== undefined };
-    });
-    recorded = [line.state];
-    lines.push(
-      `${line.kind} ${film(line.state)
-        .replace(/^secrets: /, '')
-        .replaceAll('aescbc:', '')}`,
-    );
-  }
-  throw new Error(`no end: ${lines.join(' → ')}`);
+    const shown = filmOf(line.state)
+      .replace(/^secrets: /, '')
+      .replaceAll('aescbc:', '');
+    return `${line.kind} ${shown}`;
+  });
 }
 
 test.each<[string, number, string, ProviderFile, string[]]>([
@@ -60,7 +45,7 @@ test.each<[string, number, string, ProviderFile, string[]]>([
   ['nothing to do', 3, 'a,identity', targets.a, []],
   ['nothing to do without encryption', 3, '', noFile, []],
 ])('%s on %i nodes, from "%s"', (_, count, from, target, lines) => {
-  expect(strip(count, secretsFile(from), target)).toEqual(lines);
+  expect(film(count, secretsFile(from), target)).toEqual(lines);
 });
 
 test('with one node the file to fall back to reads the new key', () => {
@@ -71,7 +56,7 @@ test('with one node the file to fall back to reads the new key', () => {
     recorded: [from],
   });
   const [push] = 'pushes' in line ? line.pushes : [];
-  expect(film(push?.fallback ?? noFile)).toBe('secrets: aescbc:a,aescbc:b,identity');
+  expect(filmOf(push?.fallback ?? noFile)).toBe('secrets: aescbc:a,aescbc:b,identity');
 });
 
 test('a node that is not ready is worked on first', () => {

@@ -11,8 +11,8 @@ function half(strip: string): RkeHalf {
 function request(current: string, desired: string, more: Partial<TargetRequest> = {}): TargetRequest {
   const text = JSON.stringify({ desiredState: half(desired), currentState: half(current) });
   return {
+    action: 'up',
     enabled: true,
-    rotate: false,
     state: parseState(text, 'it'),
     onNodes: [],
     now: new Date(0),
@@ -40,7 +40,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     'new,old,identity',
     'old,identity',
     '',
-    { rotate: true },
+    { action: 'rotate' },
     'new,identity',
     /no further key/,
   ],
@@ -58,7 +58,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     'new,identity',
     'old,identity',
     '',
-    { rotate: true },
+    { action: 'rotate' },
     'new,identity',
     /desiredState/,
   ],
@@ -112,7 +112,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
 
 test.each<[string, string, Partial<TargetRequest>]>([
   ['enable', '', {}],
-  ['rotate', 'k,identity', { rotate: true }],
+  ['rotate', 'k,identity', { action: 'rotate' }],
 ])('%s makes one key, and takes it up again when cut off', (kind, strip, more) => {
   const first = chooseTarget(request(strip, strip, more));
   expect(short(first.file)).toBe('minted,identity');
@@ -132,7 +132,7 @@ test.each([
   ['encryption is off in cluster.yml', 'k,identity', false],
   ['encryption was never enabled', '', true],
 ])('NOT_ENABLED: rotate while %s', (_, strip, enabled) => {
-  expect(() => chooseTarget(request(strip, strip, { enabled, rotate: true }))).toThrow(
+  expect(() => chooseTarget(request(strip, strip, { enabled, action: 'rotate' }))).toThrow(
     expect.objectContaining({ code: 'NOT_ENABLED' }),
   );
 });
@@ -144,4 +144,64 @@ test('a custom configuration in force is refused', () => {
   expect(() => chooseTarget(request('', '', { onNodes: [custom] }))).toThrow(
     expect.objectContaining({ code: 'UNSUPPORTED' }),
   );
+});
+
+/** What was begun from there: the state as it was saved before the first push. */
+function begun(strip: string, more: Partial<TargetRequest>): TargetRequest {
+  const first = chooseTarget(request(strip, strip, more));
+  return {
+    ...request(strip, strip, more),
+    state: first.state,
+    newKey: () => expect.unreachable('no key is made'),
+  };
+}
+
+test.each<[string, string, Partial<TargetRequest>, string]>([
+  ['an enable', '', {}, 'identity (no file)'],
+  ['a rotation', 'k,identity', { action: 'rotate' }, 'k,identity'],
+  ['a disable', 'k,identity', { enabled: false }, 'k,identity'],
+])('abort goes back from %s, and goes on when it was cut off itself', (_, strip, more, target) => {
+  const aborted = chooseTarget({ ...begun(strip, more), action: 'abort' });
+  expect(short(aborted.file)).toBe(target);
+  expect(aborted.state.tsrke.transition?.kind).toBe('abort');
+  const again = chooseTarget({ ...begun(strip, more), state: aborted.state, action: 'abort' });
+  expect(short(again.file)).toBe(target);
+  const resumed = chooseTarget({ ...begun(strip, more), state: aborted.state, action: 'resume' });
+  expect(short(resumed.file)).toBe(target);
+});
+
+test.each<[string, string, Partial<TargetRequest>, string]>([
+  ['an enable', '', {}, 'minted,identity'],
+  ['a rotation', 'k,identity', { action: 'rotate' }, 'minted,identity'],
+  ['a disable', 'k,identity', { enabled: false }, 'identity (no file)'],
+])('resume finishes %s, whatever cluster.yml says by now', (_, strip, more, target) => {
+  for (const enabled of [true, false]) {
+    const resumed = chooseTarget({ ...begun(strip, more), enabled, action: 'resume' });
+    expect(short(resumed.file)).toBe(target);
+    expect(resumed.minted).toBe(false);
+  }
+});
+
+test('abort of a rotation that RKE left half-way goes back to its old key', () => {
+  const aborted = chooseTarget(request('new,old,identity', 'old,identity', { action: 'abort' }));
+  expect(short(aborted.file)).toBe('old,identity');
+});
+
+test.each<['resume' | 'abort', string, boolean]>([
+  ['resume', 'k,identity', true],
+  ['resume', '', false],
+  ['resume', '', true],
+  ['abort', 'k,identity', true],
+  ['abort', '', false],
+])('NOTHING_OPEN: %s with "%s" at rest', (action, strip, enabled) => {
+  expect(() => chooseTarget(request(strip, strip, { action, enabled }))).toThrow(
+    expect.objectContaining({ code: 'NOTHING_OPEN' }),
+  );
+});
+
+test('every key that state or nodes hold comes into the ring', () => {
+  const { state } = chooseTarget(
+    request('new,identity', 'old,identity', { onNodes: [secretsFile('other,new,identity')] }),
+  );
+  expect(state.tsrke.keyRing.map(({ name }) => name).toSorted()).toEqual(['new', 'old', 'other']);
 });

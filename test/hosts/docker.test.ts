@@ -368,10 +368,12 @@ describe('a marker', () => {
     running();
     const { runtime } = host.open();
     const labels = { owner: 'a', until: 'b' };
-    expect(await runtime.containerLabels('h1', 'tsrke-lock', signal)).toBeUndefined();
+    expect(await runtime.marker('h1', 'tsrke-lock', signal)).toBeUndefined();
     expect(await runtime.createMarker('h1', 'tsrke-lock', labels, signal)).toBe(true);
     expect(await runtime.createMarker('h1', 'tsrke-lock', { owner: 'c' }, signal)).toBe(false);
-    expect(await runtime.containerLabels('h1', 'tsrke-lock', signal)).toEqual(labels);
+    expect(await runtime.marker('h1', 'tsrke-lock', signal)).toEqual({ labels, beats: 0 });
+    await runtime.beatMarker('h1', 'tsrke-lock', 3, signal);
+    expect(await runtime.marker('h1', 'tsrke-lock', signal)).toEqual({ labels, beats: 3 });
     expect(host.docker.find('tsrke-lock')).toMatchObject({ running: false, started: 0 });
     expect(await runtime.removeMarker('h1', 'tsrke-lock', { owner: 'c' }, signal)).toBe(false);
     expect(await runtime.removeMarker('h1', 'tsrke-lock', labels, signal)).toBe(true);

@@ -3,14 +3,15 @@ import { keyId } from '../../src/encryption/key.ts';
 import { localKeysOf, parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
 import { providerPath } from '../../src/encryption/world.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
+import type { Action } from '../../src/encryption/target.ts';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
-import { MemoryLab, Violation, type Command, type LabOptions } from './memory-lab.ts';
+import { MemoryLab, Violation, type LabOptions } from './memory-lab.ts';
 
 export interface Scenario {
   readonly lab: LabOptions;
   /** Brings the lab to where the command begins; what it meets is nobody's business. */
   readonly prepare?: (lab: MemoryLab) => Promise<void>;
-  readonly command: Command;
+  readonly command: Action;
   /** What cluster.yml asks when the command is given. */
   readonly enabled: boolean;
 }
@@ -41,7 +42,9 @@ export async function breakEveryEffect(
       figures.faults += 1;
       const problem = await breakOff(scenario, effect, fault, figures);
       if (problem === undefined) continue;
-      figures.problems.push(`${JSON.stringify(fault)} at effect ${effect.number} (${effect.what}): ${problem}`);
+      figures.problems.push(
+        `${JSON.stringify(fault)} at effect ${effect.number} (${effect.what}): ${problem}`,
+      );
       if (figures.problems.length >= 20) return figures;
     }
   }
@@ -125,14 +128,29 @@ export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): strin
     if (disk !== text) return `${name} has another file than the state`;
     const left = [...model.host(name).files.keys()].filter((path) => path.includes('tsrke'));
     if (left.length > 0) return `${left.join()} was left on ${name}`;
-    const containers = model.engine(name).containers.filter((each) => !/^(etcd|service-sidekick)$/.test(each.name));
+    const containers = model
+      .engine(name)
+      .containers.filter((each) => !/^(etcd|service-sidekick)$/.test(each.name));
     const names = containers.map((each) => each.name).join();
     if (names !== 'kube-apiserver') return `the containers of ${name} are ${names}`;
-    if (containers[0]?.hostConfig.RestartPolicy?.Name !== 'always') return `${name} has lost its restart policy`;
+    if (containers[0]?.hostConfig.RestartPolicy?.Name !== 'always')
+      return `${name} has lost its restart policy`;
   }
   const loaded = new Set(ready.map(({ server }) => server.loaded.sha256 ?? ''));
   if (loaded.size !== 1) return 'nodes have loaded different files';
   const live = new Set(localKeysOf(file).map(keyId));
   const wronglyRetired = tsrke.keyRing.filter((key) => key.retired !== undefined && live.has(keyId(key)));
   return wronglyRetired.length > 0 ? 'a key in use is retired' : undefined;
+}
+
+/** Each effect that changes something, and a part of those that only look: for three nodes they are a thousand. */
+export function mostTelling({ changes, number }: Effect): boolean {
+  return changes || number % 20 === 0;
+}
+
+/** The reliability figures of a run, for its log. */
+export function show(title: string, { effects, faults, runs, problems }: Figures): void {
+  process.stdout.write(
+    `${title}: ${effects} effects, ${faults} faults injected, ${runs} commands, ${problems.length} not as it must be\n`,
+  );
 }

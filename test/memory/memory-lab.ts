@@ -4,17 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { managedFile, renderProviderFile } from '../../src/encryption/configuration.ts';
 import { Secret, type Key } from '../../src/encryption/key.ts';
+import type { Action } from '../../src/encryption/target.ts';
 import { VirtualClock } from '../../src/lab/clock.ts';
-import { connectLab, MemoryStore } from '../../src/lab/connect.ts';
 import { Effects, type Effect, type Fault } from '../../src/lab/faults.ts';
 import { checkInvariants } from '../../src/lab/invariants.ts';
+import { labLink } from '../../src/lab/link.ts';
+import { MemoryStore } from '../../src/lab/memory-store.ts';
 import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
 import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
 import type { Report } from '../../src/ports.ts';
+import { connectCluster } from '../../src/provision/cluster.ts';
 import { changeEncryption } from '../../src/provision/encryption.ts';
 import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
-
-export type Command = 'up' | 'rotate-key';
 
 export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'providerFile'> {
   readonly nodes: 1 | 3 | 5;
@@ -85,7 +86,21 @@ function initialState(nodes: readonly LabNode[], text: string | undefined): Clus
       kubeApi: text === undefined ? {} : { secretsEncryptionConfig: { enabled: true } },
     },
   };
-  const half = { rkeConfig: config, ...(text === undefined ? {} : { encryptionConfig: text }) };
+  const pem = { certificatePEM: 'a certificate', keyPEM: 'a key' };
+  const certificatesBundle: Record<string, JsonObject> = {
+    'kube-ca': { ...pem, path: '/etc/kubernetes/ssl/kube-ca.pem' },
+    'kube-admin': pem,
+    'kube-node': {
+      ...pem,
+      path: '/etc/kubernetes/ssl/kube-node.pem',
+      keyPath: '/etc/kubernetes/ssl/kube-node-key.pem',
+    },
+  };
+  const half = {
+    rkeConfig: config,
+    certificatesBundle,
+    ...(text === undefined ? {} : { encryptionConfig: text }),
+  };
   return {
     document: { desiredState: half, currentState: half },
     tsrke: { formatVersion: 1, serial: 0, lineage: 'lab', keyRing: [], loaded: {}, hostKeys: {} },
@@ -101,7 +116,6 @@ export class MemoryLab {
   enabled: boolean;
   #checked = '';
   #state: ClusterState | undefined;
-  #runs = 0;
 
   constructor(options: LabOptions) {
     const nodes = Array.from({ length: options.nodes }, (_, i) => ({
@@ -145,10 +159,9 @@ export class MemoryLab {
   }
 
   /** Runs a whole command. Throws a Violation; whatever the command itself meets is in the answer. */
-  async tsrke(command: Command, options: RunOptions = {}): Promise<Ran> {
+  async tsrke(command: Action, options: RunOptions = {}): Promise<Ran> {
     const violations: Error[] = [];
     const notes: string[] = [];
-    this.#runs += 1;
     const effects = new Effects({
       clock: this.clock,
       powerOff: (node) => this.model.powerOff(node),
@@ -160,24 +173,21 @@ export class MemoryLab {
         if (problems.length > 0) violations.push(violation(problems, effects, notes));
       },
     });
-    const owner = {
-      host: 'lab',
-      boot: '',
-      pid: this.#runs,
-      started: '',
-      since: this.clock.now().toISOString(),
-    };
+    const link = labLink(this.model, effects);
     let said: string | undefined;
     let error: Error | undefined;
     try {
       said = await changeEncryption(
         {
           configPath: this.enabled ? this.configs.on : this.configs.off,
-          rotate: command === 'rotate-key',
+          action: command,
           report: reportInto(notes),
           signal: options.signal ?? new AbortController().signal,
         },
-        { store: this.store.through(effects), connect: connectLab(this.model, effects, owner) },
+        {
+          store: this.store.through(effects),
+          connect: (each) => connectCluster(each, link),
+        },
       );
     } catch (cause) {
       error = cause as Error;

@@ -4,14 +4,14 @@ import { MemoryLab } from './memory-lab.ts';
 it.each([1, 3] as const)('enables, rotates and disables on %i node(s)', async (nodes) => {
   const lab = new MemoryLab({ nodes });
   const said: (string | undefined)[] = [];
-  const run = async (command: 'up' | 'rotate-key', enabled = true) => {
+  const run = async (command: 'up' | 'rotate', enabled = true) => {
     lab.enabled = enabled;
     const { said: sentence, error } = await lab.tsrke(command);
     expect(error).toBeUndefined();
     said.push(sentence?.replace(/k-\w+/g, 'KEY').replace(/revision \d+/, 'revision N'));
   };
   await run('up');
-  await run('rotate-key');
+  await run('rotate');
   await run('up');
   await run('up', false);
   await run('up', false);

@@ -3,51 +3,49 @@
  * instead of a socket; the kube API and etcd without HTTP or gRPC. A whole rotation costs milliseconds.
  */
 import { TsrkeError } from '../errors.ts';
-import { dockerRuntime, type Markers } from '../hosts/docker.ts';
+import { dockerRuntime } from '../hosts/docker.ts';
 import { dockerFiles } from '../hosts/files.ts';
-import type { Clock, ContainerRuntime, Etcd, KubeApi, NodeFiles, NodeName, Report } from '../ports.ts';
+import type { Etcd, KubeApi, NodeName } from '../ports.ts';
+import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
 import { NoAnswer, type LabSurface } from './surface.ts';
 
-export interface LabPorts {
-  readonly files: NodeFiles;
-  readonly runtime: ContainerRuntime & Markers;
-  readonly kube: KubeApi;
-  readonly etcd: Etcd;
-  readonly clock: Clock;
-  /** Opens the node's SSH connection. Throws NODE_UNREACHABLE. */
-  connect(node: NodeName, signal: AbortSignal): Promise<void>;
-}
-
 /** Milliseconds until the real adapters give up. */
 const patience = { kube: 30_000, etcd: 60_000, ssh: 15_000 };
 
-export function labPorts(surface: LabSurface, effects: Effects, report: Report): LabPorts {
+/** A link for one tsrke whose every effect passes through `effects`. */
+export function labLink(surface: LabSurface, effects: Effects): Link {
   const docker = (node: NodeName, signal: AbortSignal) =>
     Promise.resolve(dockerClient(surface, effects, node, signal));
-  return {
-    files: dockerFiles({ docker }),
-    runtime: dockerRuntime({ docker, report, stopTimeout: 60 }),
-    kube: kubeApi(surface, effects),
-    etcd: etcdOf(surface, effects),
-    clock: effects.clock,
-    connect: (node, signal) =>
-      effects.run({
-        kind: 'ssh',
-        node,
-        what: 'connect',
-        changes: false,
-        signal,
-        work: async () => {
-          const ask = { method: 'GET', path: '/_ping', headers: {}, body: Buffer.alloc(0) };
-          await surface.docker(node, ask).catch((error: unknown) => {
-            throw unreachable(node, 'connecting', error);
-          });
-        },
-        lost: () => unreachable(node, 'connecting', lostAnswer()),
-        patience: patience.ssh,
-      }),
+  return ({ report }) => {
+    const runtime = dockerRuntime({ docker, report, stopTimeout: 60 });
+    return {
+      files: dockerFiles({ docker }),
+      runtime,
+      markers: runtime,
+      kube: kubeApi(surface, effects),
+      clock: effects.clock,
+      etcd: () => etcdOf(surface, effects),
+      hostKeysSeen: () => ({}),
+      close: () => Promise.resolve(),
+      connect: (node, signal) =>
+        effects.run({
+          kind: 'ssh',
+          node,
+          what: 'connect',
+          changes: false,
+          signal,
+          work: async () => {
+            const ask = { method: 'GET', path: '/_ping', headers: {}, body: Buffer.alloc(0) };
+            await surface.docker(node, ask).catch((error: unknown) => {
+              throw unreachable(node, 'connecting', error);
+            });
+          },
+          lost: () => unreachable(node, 'connecting', lostAnswer()),
+          patience: patience.ssh,
+        }),
+    };
   };
 }
 

@@ -1,0 +1,194 @@
+/** One member onto its file: file, load, shown as loaded and ready; or, if it does not come up, back to the one before. */
+import { messageOf, TsrkeError } from '../errors.ts';
+import { readiness } from '../kube/ready.ts';
+import type { NodeName, TaskReport } from '../ports.ts';
+import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
+import { renderProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
+import { lookAtMember, type MemberLook } from './observe.ts';
+import type { Push } from './plan.ts';
+import { providerFlag, type World } from './world.ts';
+
+/** Milliseconds in which kube-apiserver must have become ready after a restart. */
+const readyLimit = 120_000;
+
+/** Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. */
+export async function deploy(
+  push: Push,
+  state: ClusterState,
+  world: World,
+  signal: AbortSignal,
+): Promise<LoadedRecord | undefined> {
+  // What was begun on a node is finished even when the user interrupts: half a step helps nobody.
+  const steady = new AbortController().signal;
+  signal.throwIfAborted();
+  return await world.report.task(push.node, async (task) => {
+    const container = await world.runtime.apiserver(push.node, steady);
+    if (container?.interrupted === true) {
+      task.progress('finishing a recreation that was cut off');
+      await world.runtime.finishRecreation(push.node, steady);
+    }
+    const before = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
+    try {
+      await moveTo(push.file, before, world, task, steady);
+    } catch (error) {
+      if (!(error instanceof TsrkeError) || error.code !== 'APISERVER_NOT_READY') throw error;
+      await putBack(push, before, error, world, task, steady);
+    }
+    const after = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
+    task.done(`${push.node} is ready`);
+    return after.onDisk === undefined
+      ? undefined
+      : { startedAt: after.container.startedAt, sha256: after.onDisk.sha256 };
+  });
+}
+
+async function moveTo(
+  file: ProviderFile | undefined,
+  before: MemberLook,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node, path, container } = before;
+  if (file === undefined) {
+    if (before.flag) {
+      task.progress('recreating kube-apiserver without the provider file');
+      await world.runtime.recreateApiserver(node, withoutFlag(container.args), signal);
+      await shownReady(node, undefined, world, task, signal);
+      await world.runtime.settleApiserver(node, 'keep', signal);
+    }
+    await world.files.remove(node, path, before.onDisk?.sha256, signal);
+    if (!before.flag && !before.ready) {
+      await world.runtime.restartApiserver(node, signal);
+      await shownReady(node, undefined, world, task, signal);
+    }
+    return;
+  }
+  let sha256 = before.onDisk?.sha256;
+  if (before.file === undefined || !sameMeaning(before.file, file)) {
+    task.progress('writing the provider file');
+    const written = await world.files.replace(node, path, `${renderProviderFile(file)}\n`, sha256, signal);
+    sha256 = written.sha256;
+  }
+  if (before.flag) {
+    task.progress('restarting kube-apiserver');
+    await world.runtime.restartApiserver(node, signal);
+    await shownReady(node, sha256, world, task, signal);
+  } else {
+    task.progress('recreating kube-apiserver with the provider file');
+    await world.runtime.recreateApiserver(
+      node,
+      [...withoutFlag(container.args), `${providerFlag}=${path}`],
+      signal,
+    );
+    await shownReady(node, sha256, world, task, signal);
+    await world.runtime.settleApiserver(node, 'keep', signal);
+  }
+}
+
+/** Also the flag for automatic reload: kube-apiserver refuses it alone. */
+function withoutFlag(args: readonly string[]): string[] {
+  return args.filter((each) => !each.startsWith(providerFlag));
+}
+
+/** Waits for /readyz and, where the server tells, for the hash of the file. Throws APISERVER_NOT_READY. */
+async function shownReady(
+  node: NodeName,
+  sha256: string | undefined,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const begin = world.clock.now().getTime();
+  const starts = new Set<string>();
+  let inspected = -Infinity;
+  let failing: readonly string[] = [];
+  while (world.clock.now().getTime() - begin < readyLimit) {
+    const seen = await readiness(world.kube, node, signal);
+    failing = seen.failing;
+    if (seen.ready) {
+      const look = await lookAtMember(world, node, {}, signal);
+      if (look.onDisk?.sha256 === sha256 || sha256 === undefined) {
+        if (look.loaded !== 'no' || sha256 === undefined) return;
+      }
+      failing = ['the file it has loaded is not the one on its disk'];
+    }
+    const now = world.clock.now().getTime();
+    if (now - inspected > 1_500) {
+      inspected = now;
+      const container = await world.runtime.apiserver(node, signal);
+      if (container !== undefined) starts.add(container.startedAt);
+      // Docker starts it again and again: it will not come up with this file.
+      if (starts.size > 3) break;
+    }
+    task.progress(`waiting for kube-apiserver (${failing.slice(0, 2).join(', ')})`);
+    await world.clock.sleep(100, signal);
+  }
+  throw new TsrkeError('APISERVER_NOT_READY', `kube-apiserver did not become ready: ${failing.join(', ')}`, {
+    node,
+  });
+}
+
+/** The file of the line before; then this run ends, with the node's own last words. */
+async function putBack(
+  push: Push,
+  before: MemberLook,
+  error: TsrkeError,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<never> {
+  const { node, path } = before;
+  const logs = await world.runtime.logs(node, 12, signal).catch((cause: unknown) => [messageOf(cause)]);
+  task.progress('did not come up; putting the file before it back');
+  let back = 'it runs again with the file it had before';
+  try {
+    const present = (await world.files.read(node, path, signal))?.sha256;
+    if (push.fallback === undefined) {
+      await world.runtime.settleApiserver(node, 'back', signal);
+      await shownReady(node, undefined, world, task, signal);
+      await world.files.remove(node, path, present, signal);
+    } else if (push.file === undefined) {
+      await world.runtime.settleApiserver(node, 'back', signal);
+      await shownReady(node, undefined, world, task, signal);
+    } else {
+      await fallBack(push.fallback, before, present, world, task, signal);
+    }
+  } catch (cause) {
+    back = `and did not come up with the file before it either (${messageOf(cause)})`;
+  }
+  throw new TsrkeError(
+    'APISERVER_NOT_READY',
+    `kube-apiserver did not come up with its new provider file; ${back}`,
+    {
+      node,
+      cause: error,
+      details: logs.map((line) => `  ${line}`),
+      next: 'nodes before it stay on the new file, nodes after it were not touched, all keys stay readable; remove the cause, then run the same command again',
+    },
+  );
+}
+
+/** The file before it, also where there was no flag: with one node it may have written with the new key already. */
+async function fallBack(
+  file: ProviderFile,
+  before: MemberLook,
+  present: string | undefined,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node, path, flag } = before;
+  await world.files.replace(node, path, `${renderProviderFile(file)}\n`, present, signal);
+  await world.runtime.restartApiserver(node, signal);
+  try {
+    await shownReady(node, undefined, world, task, signal);
+  } catch (error) {
+    // It comes up with no provider file at all, then: it has never been ready with one, and the key is in the state.
+    if (flag) throw error;
+    await world.runtime.settleApiserver(node, 'back', signal);
+    await shownReady(node, undefined, world, task, signal);
+    return;
+  }
+  if (!flag) await world.runtime.settleApiserver(node, 'keep', signal);
+}

@@ -1,0 +1,100 @@
+/** All objects of the resources of a change, stored again under the present write key. */
+import { TsrkeError } from '../errors.ts';
+import { discover } from '../kube/discover.ts';
+import { rewrite } from '../kube/rewrite.ts';
+import { defaultQuota, type EtcdSize } from '../kube/space.ts';
+import type { Look } from './observe.ts';
+import type { World } from './world.ts';
+
+/**
+ * What stands in for a census: one more pass through each apiserver by itself must find nothing to rewrite. For KMS v1
+ * it proves nothing, whose values are never stale.
+ */
+export async function passThroughEach(
+  resources: readonly string[],
+  look: Look,
+  world: World,
+  signal: AbortSignal,
+): Promise<void> {
+  const kmsV1 = resources.filter((each) => look.stored.get(each)?.some((ref) => ref.id.startsWith('kms1:')));
+  if (kmsV1.length > 0) {
+    throw new TsrkeError(
+      'NOT_PROVED',
+      `without etcd nothing proves which KMS v1 key ${kmsV1.join(', ')} lie under`,
+      {
+        next: 'make etcd reachable from here or from a controlplane node, then run the same command again',
+      },
+    );
+  }
+  for (const member of look.members) {
+    for (
+      let tries = 1;
+      (await rewriteAll(resources, { ...look, members: [member] }, world, signal)) > 0;
+      tries += 1
+    ) {
+      if (tries < 3) continue;
+      throw new TsrkeError('NOT_PROVED', 'objects keep being stored under another key', {
+        node: member.node,
+        next: 'find out which kube-apiserver writes with it, then run the same command again',
+      });
+    }
+  }
+}
+
+export async function rewriteAll(
+  resources: readonly string[],
+  look: Look,
+  world: World,
+  signal: AbortSignal,
+): Promise<number> {
+  const nodes = look.members.map((each) => each.node);
+  const [first] = nodes;
+  if (first === undefined) throw new Error('a rewrite needs a member');
+  let rewritten = 0;
+  const problems: string[] = [];
+  for (const found of await discover(world.kube, first, resources, signal)) {
+    for (const { name, why } of found.leftOut) {
+      if (why === 'unknown') problems.push(`${name}: no API serves this resource any more`);
+    }
+    for (const resource of found.resources) {
+      await world.report.task(`rewrite ${found.pattern}`, async (task) => {
+        const result = await rewrite({
+          kube: world.kube,
+          nodes,
+          resource,
+          clock: world.clock,
+          signal,
+          ...(look.census === undefined ? {} : { etcdSize: (each) => fullest(world.etcds, each) }),
+          onProgress: ({ done, total, rate, eta, paused }) =>
+            task.progress(
+              `${done}/${total}, ${Math.round(rate)}/s${eta === undefined ? '' : `, ${Math.ceil(eta)} s left`}${paused === undefined ? '' : ` (${paused})`}`,
+            ),
+        });
+        rewritten += result.rewritten;
+        problems.push(
+          ...result.failed.map((each) => `${found.pattern} ${each.namespace}/${each.name}: ${each.reason}`),
+        );
+        if (result.unlisted !== undefined) problems.push(`${found.pattern}: ${result.unlisted}`);
+        task.done(`rewrote ${result.rewritten} of ${result.total} ${found.pattern}`);
+      });
+    }
+  }
+  if (problems.length > 0) {
+    throw new TsrkeError(
+      'REWRITE_INCOMPLETE',
+      `${problems.length} could not be rewritten; no key was removed`,
+      {
+        details: problems.slice(0, 50),
+        next: 'remove the cause or the objects, then run the same command again',
+      },
+    );
+  }
+  return rewritten;
+}
+
+/** The one that is nearest to its quota. */
+async function fullest(etcds: World['etcds'], signal: AbortSignal): Promise<EtcdSize> {
+  const sizes = await Promise.all(etcds.map((each) => each.size(signal)));
+  const share = ({ used, quota = defaultQuota }: EtcdSize) => used / quota;
+  return sizes.reduce((most, each) => (share(each) > share(most) ? each : most));
+}

@@ -1,0 +1,7 @@
+import { it } from 'vitest';
+import { playHistories } from './histories.ts';
+
+Error.stackTraceLimit = 3;
+
+it('whatever happens in whatever order, nothing is lost and the last run finishes (2)', () =>
+  playHistories(2_500, Number(process.env['SEED'] ?? 2)));
