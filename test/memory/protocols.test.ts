@@ -162,13 +162,14 @@ describe('Docker', () => {
         if (ask.path === '/version') return Promise.resolve(json(version));
         if (ask.path.endsWith('/json')) {
           const labels = { 'io.rancher.rke.container.name': 'kube-apiserver' };
-          return Promise.resolve(json({ Id: 'a', Config: { Labels: labels } }));
+          return Promise.resolve(json({ Id: 'a', Config: { Labels: labels }, HostConfig: {} }));
         }
         return Promise.resolve(json({ message: 'No such container' }, 404));
       },
     });
-    await expect(hosts().runtime.containerLabels('cp-1', 'some', signal)).resolves.toEqual({
-      'io.rancher.rke.container.name': 'kube-apiserver',
+    await expect(hosts().runtime.marker('cp-1', 'some', signal)).resolves.toEqual({
+      labels: { 'io.rancher.rke.container.name': 'kube-apiserver' },
+      beats: 0,
     });
     expect(asks.map(({ method, path }) => `${method} ${path}`)).toEqual([
       'GET /version',
@@ -183,7 +184,7 @@ describe('Docker', () => {
           ? Promise.resolve(json(version))
           : Promise.reject(new NoAnswer('ECONNRESET', 'gone')),
     });
-    const call = hosts().runtime.containerLabels('cp-1', 'some', signal);
+    const call = hosts().runtime.marker('cp-1', 'some', signal);
     await expect(call).rejects.toThrow('the connection was lost during docker GET /containers/some/json');
     await expect(call).rejects.toEqual(code('NODE_UNREACHABLE'));
   });
