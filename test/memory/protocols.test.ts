@@ -189,13 +189,12 @@ describe('Docker', () => {
     await expect(call).rejects.toEqual(code('NODE_UNREACHABLE'));
   });
 
-  it('answers a hundred calls at once within a second', async () => {
+  it('answers a hundred calls at once over one connection', async () => {
     const { hosts } = await open({ docker: () => Promise.resolve(json(version)) });
     const opened = hosts();
     await opened.connect('cp-1', signal);
-    const begun = performance.now();
-    await Promise.all(Array.from({ length: 100 }, () => opened.runtime.version('cp-1', signal)));
-    expect(performance.now() - begun).toBeLessThan(1_000);
+    const calls = Array.from({ length: 100 }, () => opened.runtime.version('cp-1', signal));
+    expect(new Set(await Promise.all(calls))).toEqual(new Set(['20.10.24']));
   });
 });
 
@@ -249,14 +248,14 @@ describe('the kube API', () => {
     });
   });
 
-  it('answers 500 requests on 64 connections through SSH within three seconds', async () => {
+  it('answers 500 requests on 64 connections through SSH, each its own', async () => {
     const { hosts, kube } = await open({ kube: echo });
     const api = kube(hosts());
-    const begun = performance.now();
-    await Promise.all(
-      Array.from({ length: 500 }, (_, n) => api.request('cp-1', { method: 'GET', path: `/${n}` }, signal)),
+    const paths = Array.from({ length: 500 }, (_, n) => `/${n}`);
+    const answers = await Promise.all(
+      paths.map((path) => api.request('cp-1', { method: 'GET', path }, signal)),
     );
-    expect(performance.now() - begun).toBeLessThan(3_000);
+    expect(answers.map(({ text }) => (JSON.parse(text) as { path: string }).path)).toEqual(paths);
   });
 });
 
