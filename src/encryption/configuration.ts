@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { CORE_SCHEMA, load } from 'js-yaml';
 import { TsrkeError } from '../errors.ts';
 import { keyId, Secret, type Key, type LocalProvider } from './key.ts';
+import { namesFor } from './pattern.ts';
 
 export interface KmsProvider {
   readonly kind: 'kms';
@@ -42,19 +43,24 @@ export interface KeyRef {
   readonly provider: Provider;
 }
 
-const identity: KeyRef = { id: 'identity', stored: 'identity', provider: { kind: 'identity' } };
+export const identity: KeyRef = { id: 'identity', stored: 'identity', provider: { kind: 'identity' } };
 const localProviders = ['aescbc', 'aesgcm', 'secretbox'] as const;
 
 /**
- * The keys of a resource: the lists of all entries that name it, one after the other (kube-apiserver
- * concatenates them). A resource that no entry names is `identity`.
+ * The keys of a resource: the lists of all entries that speak of it by the same name, one after the other
+ * (kube-apiserver concatenates them). A resource that no entry speaks of is `identity`.
  */
 export function keysOf(file: ProviderFile, resource: string): readonly KeyRef[] {
-  const found: KeyRef[] = [];
-  for (const entry of file.entries) {
-    if (entry.resources.includes(resource)) found.push(...entry.providers.flatMap(refsOf));
-  }
+  const found = entriesOf(file, resource).flatMap((entry) => entry.providers.flatMap(refsOf));
   return found.length === 0 ? [identity] : found;
+}
+
+export function entriesOf(file: ProviderFile, resource: string): readonly Entry[] {
+  for (const name of namesFor(resource)) {
+    const entries = file.entries.filter((entry) => entry.resources.includes(name));
+    if (entries.length > 0) return entries;
+  }
+  return [];
 }
 
 export function writeKeyOf(file: ProviderFile, resource: string): KeyRef {
@@ -126,68 +132,6 @@ export function film(file: ProviderFile): string {
 /** `aescbc` with this key first and `identity` to read what is still plain: what RKE writes for Secrets. */
 export function managedFile(key: Key, resources: readonly string[] = ['secrets']): ProviderFile {
   return { entries: [{ resources, providers: [{ kind: key.provider, keys: [key] }, { kind: 'identity' }] }] };
-}
-
-/**
- * The file with more read keys; what it writes with stays. A key goes into the provider element of its kind where
- * there is one, else into an element of its own: behind all others (`last`) or right behind the first (`second`).
- * Resources that the file does not name get an entry that writes as before (`identity`).
- * Throws KEY_CONFLICT where one name would stand for two keys of one resource.
- */
-export function withReadKeys(
-  file: ProviderFile,
-  needed: (resource: string) => readonly KeyRef[],
-  resources: readonly string[],
-  place: 'last' | 'second',
-): ProviderFile {
-  const named = new Set(resourcesOf(file));
-  const entries = file.entries.map((entry): Entry => {
-    const wanted = new Map<string, KeyRef>();
-    for (const resource of entry.resources) {
-      const present = new Set(keysOf(file, resource).map((ref) => ref.id));
-      for (const ref of needed(resource)) if (!present.has(ref.id)) wanted.set(ref.id, ref);
-    }
-    return {
-      resources: entry.resources,
-      providers: [...wanted.values()].reduce(added(place), entry.providers),
-    };
-  });
-  const more = new Map<string, { resources: string[]; refs: readonly KeyRef[] }>();
-  for (const resource of resources) {
-    if (named.has(resource)) continue;
-    const all = needed(resource).filter((ref) => ref.id !== 'identity');
-    const refs = [...new Map(all.map((ref) => [ref.id, ref])).values()];
-    if (refs.length === 0) continue;
-    const alike = refs.map((ref) => ref.id).join(',');
-    const group = more.get(alike);
-    if (group === undefined) more.set(alike, { resources: [resource], refs });
-    else group.resources.push(resource);
-  }
-  for (const { resources: names, refs } of more.values()) {
-    const providers = refs.reduce<readonly Provider[]>(added('last'), [{ kind: 'identity' }]);
-    entries.push({ resources: names, providers });
-  }
-  return { entries };
-}
-
-function added(place: 'last' | 'second') {
-  return (providers: readonly Provider[], ref: KeyRef): readonly Provider[] => {
-    const { provider } = ref;
-    const [key] = provider.kind === 'identity' || provider.kind === 'kms' ? [] : provider.keys;
-    if (key !== undefined) {
-      const at = providers.findIndex((each) => each.kind === provider.kind);
-      const element = providers[at];
-      if (element !== undefined && element.kind !== 'identity' && element.kind !== 'kms') {
-        if (element.keys.some((each) => each.name === key.name)) {
-          throw new TsrkeError('KEY_CONFLICT', `two different keys are both called ${ref.stored}`, {
-            next: 'no provider file can hold both; restore the state file that has the right one, or rotate from it first',
-          });
-        }
-        return providers.toSpliced(at, 1, { kind: element.kind, keys: [...element.keys, key] });
-      }
-    }
-    return providers.toSpliced(place === 'second' ? 1 : providers.length, 0, provider);
-  };
 }
 
 /** In RKE 1.6's own form, key order and indentation; without a newline at the end, as RKE stores it. */

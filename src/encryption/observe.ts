@@ -1,6 +1,7 @@
 /** Reads the world: what each member has on disk and in memory, and what etcd holds under which key. */
 import { census, type Census, type CensusOptions } from '../etcd/census.ts';
 import { decryptable } from '../etcd/decrypt.ts';
+import { etcdPathOfKey, resourceOfPath } from '../etcd/paths.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
@@ -232,7 +233,8 @@ async function storedKeys(
     signal,
     tryRead(value, etcdKey, stored) {
       if (stored.provider === 'identity') return undefined;
-      const resource = resourceOfKey(etcdKey, world.etcdPrefix);
+      const rest = etcdKey.slice(world.etcdPrefix.length).replace(/^\//, '');
+      const resource = resourceOfPath(etcdPathOfKey(rest)) ?? rest;
       const found = (byStored.get(stored.id) ?? []).find(
         (key) =>
           decryptable(value, etcdKey, stored, [
@@ -257,7 +259,8 @@ async function storedKeys(
   const result = new Map<string, KeyRef[]>();
   const lacking = new Set<string>();
   for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
-    const resource = resourceOf(path);
+    const resource = resourceOfPath(path);
+    if (resource === undefined) continue;
     const ids = [...(opened.get(resource) ?? [])];
     const found: KeyRef[] = [...(result.get(resource) ?? []), ...ids.flatMap((id) => refs.get(id) ?? [])];
     for (const tally of tallies.values()) {
@@ -300,21 +303,12 @@ function encryptedOrCovered(
   stored: Map<string, KeyRef[]>,
   files: readonly ProviderFile[],
 ): Map<string, KeyRef[]> {
-  const covered = new Set(['secrets', ...resourcesOf(...files)]);
+  const isCovered = (resource: string) =>
+    resource === 'secrets' ||
+    files.some((file) => keysOf(file, resource).some((ref) => ref.id !== 'identity'));
   return new Map(
     [...stored].filter(
-      ([resource, refs]) => covered.has(resource) || refs.some((ref) => ref.id !== 'identity'),
+      ([resource, refs]) => isCovered(resource) || refs.some((ref) => ref.id !== 'identity'),
     ),
   );
-}
-
-/** `secrets` → `secrets`, `example.com/widgets` → `widgets.example.com`: a provider file's name for an etcd path. */
-function resourceOf(path: string): string {
-  const [head = '', tail] = path.split('/');
-  return tail !== undefined && head.includes('.') ? `${tail}.${head}` : path;
-}
-
-function resourceOfKey(etcdKey: string, prefix: string): string {
-  const [head = '', tail = ''] = etcdKey.slice(prefix.length).replace(/^\//, '').split('/');
-  return head.includes('.') ? `${tail}.${head}` : head;
 }

@@ -8,12 +8,13 @@
  *   prune    the target itself
  */
 import type { NodeName } from '../ports.ts';
+import { withReadKeys } from './compose.ts';
 import {
+  film,
   keysOf,
   noFile,
   resourcesOf,
   sameMeaning,
-  withReadKeys,
   writeKeyOf,
   type KeyRef,
   type ProviderFile,
@@ -73,7 +74,9 @@ export function strip(target: ProviderFile, seen: Seen): Line[] {
     lines.push(line);
     now = after(line, target, now);
   }
-  throw new Error(`no end: ${lines.map(({ kind }) => kind).join(' → ')}`);
+  throw new Error(
+    `no end: ${lines.map((each) => ('state' in each ? `${each.kind} ${film(each.state)}` : each.kind)).join(' → ')}`,
+  );
 }
 
 /** What is there once the line has been carried out. */
@@ -114,10 +117,11 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     off
       ? !member.flag && member.file === undefined
       : member.flag && member.file !== undefined && sameMeaning(member.file, target);
-  const onlyWriteKeys = resources.every((resource) => {
+  const isWritten = (resource: string): boolean => {
     const write = writeKeyOf(target, resource).id;
     return (seen.stored.get(resource) ?? []).every((ref) => ref.id === write);
-  });
+  };
+  const onlyWriteKeys = resources.every(isWritten);
   const settled =
     onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
   if (settled) return done;
@@ -154,18 +158,19 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     );
     return differs || member.loaded !== 'yes';
   });
+  const orNone = (file: ProviderFile) => (file.entries.length === 0 ? undefined : file);
   const writeFile = (own: ProviderFile) =>
     withReadKeys(target, (resource) => [...inUse(resource), ...keysOf(own, resource)], resources, 'second');
   if (writing.length > 0) {
     const pushes = writing.map(({ member, own }): Push => ({
       node: member.node,
-      file: writeFile(own),
-      fallback: readFile(own),
+      file: orNone(writeFile(own)),
+      fallback: orNone(readFile(own)),
     }));
     return { kind: 'write', pushes: order(pushes), state: writeFile(writing[0]?.own ?? noFile) };
   }
 
-  if (!onlyWriteKeys) return { kind: 'rewrite', resources };
+  if (!onlyWriteKeys) return { kind: 'rewrite', resources: resources.filter((each) => !isWritten(each)) };
 
   const pruning = owns.filter(({ member }) => !asTarget(member));
   const pushes = pruning.map(({ member, own }): Push => ({

@@ -31,3 +31,47 @@ export function etcdPathOfKey(rest: string): string {
   const second = rest.indexOf('/', first + 1);
   return second === -1 ? rest : rest.slice(0, second);
 }
+
+/** Built-in groups (to 1.37) and their resources, as they lie under paths without a group. */
+const builtIn: Readonly<Record<string, string>> = {
+  'admissionregistration.k8s.io':
+    'mutatingwebhookconfigurations validatingwebhookconfigurations validatingadmissionpolicies validatingadmissionpolicybindings mutatingadmissionpolicies mutatingadmissionpolicybindings',
+  apps: 'controllerrevisions daemonsets deployments replicasets statefulsets',
+  autoscaling: 'horizontalpodautoscalers',
+  batch: 'cronjobs jobs',
+  'certificates.k8s.io': 'certificatesigningrequests clustertrustbundles podcertificaterequests',
+  'coordination.k8s.io': 'leases leasecandidates',
+  'discovery.k8s.io': 'endpointslices',
+  'flowcontrol.apiserver.k8s.io': 'flowschemas prioritylevelconfigurations',
+  'internal.apiserver.k8s.io': 'storageversions',
+  'networking.k8s.io': 'ingress ingressclasses ipaddresses networkpolicies servicecidrs',
+  'node.k8s.io': 'runtimeclasses',
+  policy: 'poddisruptionbudgets podsecuritypolicy',
+  'rbac.authorization.k8s.io': 'clusterrolebindings clusterroles rolebindings roles',
+  'resource.k8s.io': 'deviceclasses devicetaintrules resourceclaims resourceclaimtemplates resourceslices',
+  'scheduling.k8s.io': 'priorityclasses workloads podgroups',
+  'storage.k8s.io':
+    'csidrivers csinodes csistoragecapacities storageclasses volumeattachments volumeattributesclasses',
+  'storagemigration.k8s.io': 'storageversionmigrations',
+};
+const groupOf = new Map(
+  Object.entries(builtIn).flatMap(([group, names]) => names.split(' ').map((name) => [name, group] as const)),
+);
+const nameOf = new Map(Object.entries(elsewhere).map(([name, path]) => [path, name]));
+
+/** What kube-apiserver stores past its encryption: allocators, and the leases of its own endpoints. */
+const neverEncrypted = new Set(['ranges', 'masterleases', 'peerserverleases']);
+
+/**
+ * A provider file's name for what lies under a path: `secrets`, `deployments.apps`, `widgets.example.com`; undefined
+ * for what is never encrypted. A path that is not known counts as the core group's.
+ */
+export function resourceOfPath(path: string): string | undefined {
+  if (neverEncrypted.has(path)) return undefined;
+  const known = nameOf.get(path);
+  if (known !== undefined) return known;
+  const [head = '', tail] = path.split('/');
+  if (tail !== undefined && head.includes('.')) return `${tail}.${head}`;
+  const group = groupOf.get(path);
+  return group === undefined ? path : `${path}.${group}`;
+}

@@ -1,4 +1,5 @@
 /** From names in a provider file to resources that can be listed and rewritten. */
+import { splitPattern } from '../encryption/pattern.ts';
 import { etcdPathOf } from '../etcd/paths.ts';
 import type { KubeApi, NodeName } from '../ports.ts';
 import type { Resource } from './outcome.ts';
@@ -45,14 +46,6 @@ export async function discover(
     }
   }
   return found;
-}
-
-/** kube-apiserver's way: what stands before the first dot is the resource, the rest is the group. */
-export function splitPattern(pattern: string): { resource: string; group: string } {
-  const dot = pattern.indexOf('.');
-  return dot === -1
-    ? { resource: pattern, group: '' }
-    : { resource: pattern.slice(0, dot), group: pattern.slice(dot + 1) };
 }
 
 type Part = Omit<Discovered, 'pattern'>;

@@ -7,9 +7,9 @@ import {
   parseProviderFile,
   renderProviderFile,
   sameMeaning,
-  withReadKeys,
   localRef,
 } from '../../src/encryption/configuration.ts';
+import { withReadKeys } from '../../src/encryption/compose.ts';
 import { Secret } from '../../src/encryption/key.ts';
 import { parseState } from '../../src/state/rkestate.ts';
 import { key, secretsFile } from './samples.ts';

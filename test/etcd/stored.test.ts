@@ -2,7 +2,7 @@ import { createCipheriv, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decryptable, type LocalKey } from '../../src/etcd/decrypt.ts';
-import { etcdPathOf, etcdPathOfKey } from '../../src/etcd/paths.ts';
+import { etcdPathOf, etcdPathOfKey, resourceOfPath } from '../../src/etcd/paths.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
 
 const bytes = (...parts: (string | number[] | Buffer)[]) =>
@@ -171,4 +171,9 @@ test.each([
   expect(etcdPathOf(resource, group, custom)).toBe(path);
   expect(etcdPathOfKey(`${path}/default/x`)).toBe(path);
   expect(etcdPathOfKey(`${path}/x`)).toBe(path);
+  expect(resourceOfPath(path)).toBe(group === '' ? resource : `${resource}.${group}`);
+});
+
+test('what kube-apiserver stores past its encryption has no name', () => {
+  expect(['ranges', 'masterleases'].map(resourceOfPath)).toEqual([undefined, undefined]);
 });
