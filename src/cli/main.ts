@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addHelp, type ExitCode } from './help.ts';
+import type { LabFlags } from './lab.ts';
 import type { ValidateFlags } from './validate.ts';
 
 interface CommonFlags {
@@ -148,6 +149,27 @@ addHelp(validate, {
   exitCodes: [0, 3],
   environment: ['RKE_CONFIG'],
   more: 'What it refuses kube-apiserver would refuse at its start, in the same words.',
+});
+
+const lab = program
+  .command('lab')
+  .description('a cluster in memory to try tsrke on, without root or Docker; serves until interrupted')
+  .option('--controlplane <n>', 'how many nodes: 1, 3 or 5', '3')
+  .option('--secrets <n>', 'how many Secrets lie in it', '200')
+  .option('--dir <dir>', 'folder for its cluster.yml (default: a temporary one, removed at the end)')
+  .option('--rehearse <file>', 'a twin of the cluster of this cluster.yml and the state beside it')
+  .action(async (flags: LabFlags) => {
+    const { serveLab } = await import('./lab.ts');
+    await serveLab(flags);
+  });
+addHelp(lab, {
+  examples: [
+    ['tsrke lab', 'three nodes and 200 Secrets; it prints what to try'],
+    ['tsrke lab --rehearse prod.yml', 'a twin of your own cluster, with keys of its own'],
+  ],
+  exitCodes: [0, 3],
+  environment: ['NO_COLOR'],
+  more: 'Nothing of a lab outlives it, and nothing in it is your cluster’s.',
 });
 
 program
