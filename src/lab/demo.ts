@@ -93,7 +93,7 @@ try {
   say(
     'Three nodes come up in the memory of this process, as RKE leaves them: SSH, Docker, kube-apiserver, etcd.',
   );
-  const lab = await startLab({ dir, controlplane: 3, secrets: 200 });
+  const lab = await startLab({ dir, controlplane: 3, secrets: 200, startTime: 150 });
   try {
     say();
     say(bold('1  Today: whoever gets a copy of etcd, or of its backup, can read every Secret'));
