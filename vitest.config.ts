@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
 const onBothLabs = ['test/scenarios/both-labs.test.ts'];
@@ -6,11 +7,13 @@ const onBothLabs = ['test/scenarios/both-labs.test.ts'];
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
  * model of a cluster thousands of times (minutes of every core); `oracle` compares with kube-apiserver's own code (Go,
- * once); `real` runs scenarios on real hosts (root, Linux), one file after the other. First starts build what they
- * need, hence the generous limits: they catch a hang, they do not measure.
+ * once); `real` runs scenarios on real hosts (root, Linux), one file after the other and after all else, so that
+ * nothing disturbs them. First starts build what they need, hence the generous limits: they catch a hang, they do not
+ * measure.
  */
 export default defineConfig({
   test: {
+    reporters: ['default', './test/reporter.ts'],
     projects: [
       {
         test: {
@@ -31,6 +34,7 @@ export default defineConfig({
           name: 'memory',
           include: onBothLabs,
           env: { TSRKE_LAB: 'memory' },
+          sequence: { groupOrder: 1 },
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
@@ -53,7 +57,11 @@ export default defineConfig({
       {
         test: {
           name: 'real',
-          include: ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts'],
+          include:
+            realLabUnavailable() === undefined
+              ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
+              : [],
+          sequence: { groupOrder: 2 },
           fileParallelism: false,
           maxWorkers: 1,
           testTimeout: 600_000,

@@ -13,6 +13,7 @@ import { cases } from '../encryption/validate-cases.ts';
 import { openOracles, type Oracle } from '../lab/oracle.ts';
 import { damagedFile, flags, providerFile } from './arbitraries.ts';
 import { judge, type Judged } from './agreement.ts';
+import { countIn } from '../figures.ts';
 
 let oracles: readonly Oracle[] = [];
 beforeAll(async () => {
@@ -55,6 +56,7 @@ async function fuzz(what: string, file: fc.Arbitrary<string>, count: number): Pr
   for (const { outcome } of judged) figures.set(outcome, (figures.get(outcome) ?? 0) + 1);
   const wrong = judged.filter(({ outcome }) => outcome === 'disagreement').map(({ report }) => report);
   const list = [...figures].map(([outcome, number]) => `${number} ${outcome}`).join(', ');
+  countIn({ files: judged.length });
   process.stdout.write(
     `${what}: ${judged.length} files, ${oracles.length} versions, ${wrong.length} disagreements (${list}; seed ${seed})\n`,
   );
