@@ -39,7 +39,9 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
   // Its own test runs it.
   'npm run demo': hasScript('demo'),
   // Runs this very test.
-  'npm run check': hasScript('check'),
+  'npm run test:all': hasScript('test:all'),
+  'node bin/tsrke.js lab': () => serves(['lab']),
+  'node bin/tsrke.js lab --rehearse cluster.yml': () => serves(['lab', '--rehearse', 'cluster.yml']),
   'tsrke up --config cluster.yml': async () => {
     const ran = await lab.tsrke(['up', '--config', 'cluster.yml']);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
@@ -54,7 +56,46 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     expect(after.size).toBe(1);
     expect(before).not.toEqual(after);
   },
+  'tsrke encrypt resume --config cluster.yml': async () => {
+    const before = await cutOff();
+    const ran = await lab.tsrke(['encrypt', 'resume', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    const after = new Set((await lab.etcd.prefixes()).values());
+    expect(after.size).toBe(1);
+    expect(after).not.toEqual(before);
+  },
+  'tsrke encrypt abort --config cluster.yml': async () => {
+    const before = await cutOff();
+    const ran = await lab.tsrke(['encrypt', 'abort', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(new Set((await lab.etcd.prefixes()).values())).toEqual(before);
+  },
+  'tsrke encrypt validate --file provider.yaml --kubernetes-version v1.30': async () => {
+    const { currentState } = JSON.parse(readFileSync(lab.state, 'utf8')) as {
+      currentState: { encryptionConfig: string };
+    };
+    writeFileSync(join(lab.dir, 'provider.yaml'), currentState.encryptionConfig);
+    const args = ['--file', 'provider.yaml', '--kubernetes-version', 'v1.30'];
+    const ran = await lab.tsrke(['encrypt', 'validate', ...args]);
+    expect(ran, ran.stdout).toMatchObject({ code: 0 });
+  },
 };
+
+/** Until it says what to try; then it is ended as its user would. */
+async function serves(args: readonly string[]): Promise<void> {
+  const signalWhen = { match: /rotate-key/, signal: 'SIGINT' } as const;
+  const ran = await lab.tsrke(args, { signalWhen });
+  expect(ran, ran.stderr).toMatchObject({ code: 0 });
+  expect(ran.stdout).toContain('The lab has ended');
+}
+
+/** A rotation that dies once the new key is the write key; resolves to the prefixes in etcd before it. */
+async function cutOff(): Promise<Set<string>> {
+  const before = new Set((await lab.etcd.prefixes()).values());
+  const ran = await lab.tsrke(['encrypt', 'rotate-key'], { killWhen: /rewrite secrets/ });
+  expect(ran.signal).toBe('SIGKILL');
+  return before;
+}
 
 beforeAll(async () => {
   lab = await openRealLab({ hosts: 1, encryption: 'off', secrets: 10 });
