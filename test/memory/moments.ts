@@ -32,7 +32,8 @@ function copyWithKeys({ model, store }: MemoryLab): string | undefined {
   const { document, tsrke } = store.state;
   const text = document.currentState?.encryptionConfig ?? '';
   const inForce = text === '' ? [] : localKeysOf(parseProviderFile(text, 'the state'));
-  const plain = copy.value.toString('latin1');
+  const [, data = ''] = /"full-cluster-state":"([^"]+)"/.exec(copy.value.toString()) ?? [];
+  const plain = Buffer.from(data, 'base64').toString();
   const shown = [...tsrke.keyRing, ...inForce].find(({ secret }) => plain.includes(secret.reveal()));
   return shown === undefined ? undefined : `the copy in the cluster shows key ${shown.name} in the clear`;
 }

@@ -132,11 +132,11 @@ async function notReady(nodes: 1 | 3, change: (typeof changes)[number], which: n
   return true;
 }
 
-/** Cut off after the how-manieth start; then the operator wants something else. */
-async function otherMind(
+/** Cut off after the how-manieth start; then the operator wants the same, or something else. */
+async function cutOff(
   nodes: 1 | 3,
   change: (typeof changes)[number],
-  next: 'abort' | 'edit',
+  next: 'again' | 'abort' | 'edit',
   which: number,
 ): Promise<boolean> {
   const lab = open({ nodes, encrypted: change.encrypted });
@@ -147,13 +147,37 @@ async function otherMind(
       starts(what) && ++count === which ? { kind: 'killed', when: 'after' } : undefined,
   });
   if (cut.error === undefined) return false;
-  lab.enabled = next === 'abort' ? change.encrypted : !change.enabled;
+  if (next === 'abort') lab.enabled = change.encrypted;
+  if (next === 'edit') lab.enabled = !change.enabled;
   lab.clock.advance(120_000);
-  // A client writes with whatever a node has loaded, at every step of the way.
-  const options: RunOptions = { onDone: ({ number }) => number % 20 === 0 && write(lab, 'cp-1', 'secret-1') };
-  const ran = await lab.tsrke(next === 'abort' ? 'abort' : 'up', options);
+  // On each node clients write until the last moment before it is restarted, and from the first one after it.
+  const onDone = ({ kind, changes: it, node }: Effect) => {
+    if (kind === 'docker' && it && node !== undefined) write(lab, node, 'secret-1');
+  };
+  const command = next === 'again' ? change.command : next === 'abort' ? 'abort' : 'up';
+  const ran = await lab.tsrke(command, { onDone });
   if (ran.error !== undefined) throw ran.error;
   const wrong = wrongAtTheEnd(lab, undefined);
+  if (wrong !== undefined) throw new Violation(wrong);
+  const { keyRing } = lab.store.state.tsrke;
+  expectThat(keyRing.length <= (change.command === 'rotate' ? 2 : 1), 'a key was made that nobody needs');
+  return true;
+}
+
+/** tsrke is killed after the how-manieth new file is in its place, and before it is loaded. */
+async function cutBeforeItIsLoaded(minor: number, which: number): Promise<boolean> {
+  const lab = open({ nodes: 1, encrypted: true, minor });
+  await lab.tsrke('up');
+  let count = 0;
+  const cut = await lab.tsrke('rotate', {
+    faultOf: ({ what }) =>
+      what.includes('POST /exec') && ++count === which ? { kind: 'killed', when: 'after' } : undefined,
+  });
+  if (cut.error === undefined) return false;
+  lab.clock.advance(120_000);
+  const { error } = await lab.tsrke('rotate');
+  if (error !== undefined) throw error;
+  const wrong = wrongAtTheEnd(lab, undefined) ?? wrongAtThisMoment(lab);
   if (wrong !== undefined) throw new Violation(wrong);
   return true;
 }
@@ -263,6 +287,8 @@ function codeOf(error: Error | undefined): string {
   return error instanceof TsrkeError ? error.code : String(error);
 }
 
+const words = { again: 'then given again', abort: 'then aborted', edit: 'then the other way' } as const;
+
 export const situations: readonly Situation[] = [
   ...([1, 3] as const).map((nodes) => ({
     name: `enable, rotation and disable on ${nodes} node(s), one node midway at a time, readers going on`,
@@ -277,12 +303,16 @@ export const situations: readonly Situation[] = [
   ),
   ...([1, 3] as const).flatMap((nodes) =>
     changes.flatMap((change) =>
-      (['abort', 'edit'] as const).map((next) => ({
-        name: `${change.what} on ${nodes} node(s), cut off, then ${next === 'abort' ? 'aborted' : 'the other way'}`,
-        play: () => everyStart((which) => otherMind(nodes, change, next, which)),
+      (['again', 'abort', 'edit'] as const).map((next) => ({
+        name: `${change.what} on ${nodes} node(s), cut off, ${words[next]}`,
+        play: () => everyStart((which) => cutOff(nodes, change, next, which)),
       })),
     ),
   ),
+  ...[33, 34].map((minor) => ({
+    name: `a file that was put but not loaded is found out by 1.${minor}`,
+    play: () => everyStart((which) => cutBeforeItIsLoaded(minor, which)),
+  })),
   { name: 'an older copy of the state file is refused', play: olderCopy },
   { name: 'etcd restored to before a rotation is rewritten again', play: restoredEtcd },
   { name: 'a retired key that comes back on a disk is not used', play: retiredKey },
