@@ -26,7 +26,7 @@ function nodesMidway({ model }: MemoryLab): string[] {
 }
 
 /** The cluster's own copy of the state holds keys only while it is itself encrypted. */
-function copyWithKeys({ model, store }: MemoryLab): string | undefined {
+export function copyWithKeys({ model, store }: MemoryLab): string | undefined {
   const copy = model.store.get('/registry/secrets/kube-system/full-cluster-state');
   if (copy === undefined || storedKeyOf(copy.value).provider !== 'identity') return undefined;
   const { document, tsrke } = store.state;

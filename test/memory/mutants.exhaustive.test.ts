@@ -44,7 +44,8 @@ it('nothing is found where nothing is planted', async () => {
   expect(await trial.playSomeHistories(someHistories)).toBeUndefined();
 });
 
-it.each(mutants)('caught: $name', async ({ name, edits, situations, wrong }) => {
+it.each(mutants.map((each) => [each.name, each] as const))('caught: %s', async (name, mutant) => {
+  const { edits, situations, wrong } = mutant;
   for (const { file, text } of edits) {
     const count = readFileSync(new URL(file, root), 'utf8').split(text).length - 1;
     expect(count, `“${text}” must occur once in ${file}: bring test/memory/mutants.ts up to date`).toBe(1);

@@ -1,4 +1,4 @@
 import { it } from 'vitest';
 import { situations } from './situations.ts';
 
-it.each(situations)('$name', ({ play }) => play());
+for (const { name, play } of situations) it(name, play);

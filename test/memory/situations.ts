@@ -9,7 +9,7 @@ import { NoAnswer } from '../../src/lab/surface.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
 import { wrongAtTheEnd } from './every-effect.ts';
 import { MemoryLab, Violation, type LabOptions, type Ran, type RunOptions } from './memory-lab.ts';
-import { wrongAtThisMoment } from './moments.ts';
+import { copyWithKeys, wrongAtThisMoment } from './moments.ts';
 
 export interface Situation {
   readonly name: string;
@@ -188,6 +188,59 @@ async function everyStart(run: (which: number) => Promise<boolean>): Promise<voi
   expectThat(which > 1, 'nothing was ever started');
 }
 
+/** Whatever breaks a run off, and whichever write of the copy is refused, no key lies in the clear in etcd. */
+async function copyWhateverBreaks(change: (typeof changes)[number]): Promise<void> {
+  const begin = async () => {
+    const lab = open({ nodes: 1, encrypted: change.encrypted });
+    // So that there is a copy already.
+    if (change.encrypted) await undisturbed(lab, 'rotate');
+    lab.enabled = change.enabled;
+    return lab;
+  };
+  const { log } = (await (await begin()).tsrke(change.command)).effects;
+  const faults = [
+    { kind: 'fails', when: 'before' },
+    { kind: 'killed', when: 'after' },
+  ] as const;
+  for (const { number, what } of log.filter((effect) => effect.changes)) {
+    for (const fault of faults) {
+      const lab = await begin();
+      let wrong: string | undefined;
+      const onDone = () => {
+        wrong ??= copyWithKeys(lab);
+      };
+      const faultOf = (effect: Effect) => (effect.number === number ? fault : undefined);
+      await lab.tsrke(change.command, { onDone, faultOf });
+      await lab.tsrke(change.command === 'rotate' ? 'resume' : 'up', { onDone });
+      expectThat(wrong === undefined, `${wrong ?? ''} (${fault.kind} ${fault.when} ${number} ${what})`);
+    }
+  }
+}
+
+/** A disable stops before it stores the copy again in the clear while keys are still in it. */
+async function copyThatCannotBeWritten(): Promise<void> {
+  const lab = open({ nodes: 1, encrypted: true });
+  await undisturbed(lab, 'rotate');
+  lab.enabled = false;
+  lab.model.refusals.push({
+    matches: (_, { method, path }) => method === 'PUT' && path.includes('full-cluster-state'),
+    status: 500,
+    message: 'an error on the server',
+    times: Infinity,
+  });
+  let wrong: string | undefined;
+  const onDone = () => {
+    wrong ??= copyWithKeys(lab);
+  };
+  for (let tries = 0; tries < 3; tries += 1) {
+    const { error } = await lab.tsrke('up', { onDone });
+    expectThat(wrong === undefined, wrong ?? '');
+    expectThat(codeOf(error) === 'KUBE', `a copy with keys could not be written: ${codeOf(error)}`);
+  }
+  lab.model.refusals.length = 0;
+  await settle(lab, 'up');
+}
+
 async function olderCopy(): Promise<void> {
   const lab = open({ nodes: 1, encrypted: true });
   await undisturbed(lab, 'rotate');
@@ -313,6 +366,14 @@ export const situations: readonly Situation[] = [
     name: `a file that was put but not loaded is found out by 1.${minor}`,
     play: () => everyStart((which) => cutBeforeItIsLoaded(minor, which)),
   })),
+  ...changes.map((change) => ({
+    name: `${change.what}, whatever breaks it off, shows no key in the copy in the cluster`,
+    play: () => copyWhateverBreaks(change),
+  })),
+  {
+    name: 'a disable that cannot clear the copy in the cluster of keys stops before they lie in the clear',
+    play: copyThatCannotBeWritten,
+  },
   { name: 'an older copy of the state file is refused', play: olderCopy },
   { name: 'etcd restored to before a rotation is rewritten again', play: restoredEtcd },
   { name: 'a retired key that comes back on a disk is not used', play: retiredKey },
