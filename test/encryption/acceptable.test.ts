@@ -21,7 +21,10 @@ const kmsV1 = push({
   entries: [
     {
       resources: ['secrets'],
-      providers: [{ kind: 'kms', apiVersion: 'v1', name: 'aws', endpoint: 'unix:///s' }, { kind: 'identity' }],
+      providers: [
+        { kind: 'kms', apiVersion: 'v1', name: 'aws', endpoint: 'unix:///s' },
+        { kind: 'identity' },
+      ],
     },
   ],
 });
