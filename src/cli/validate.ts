@@ -8,6 +8,7 @@ import { defaultVersion } from '../config/versions.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
 import { serverOptionsOf } from '../encryption/server-options.ts';
 import { validateProviderFile, type PlacedFinding, type ValidateOptions } from '../encryption/validate.ts';
+import { completedForJudgement } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
 
 export interface ValidateFlags {
@@ -43,8 +44,12 @@ export function validate(flags: ValidateFlags, print: (line: string) => void): 0
     return 0;
   }
   const document = parseDocument(read(flags.config), basename(flags.config));
-  return judge(providerFileOfCustomConfig(encryption.customConfig), options, print, ({ path }) =>
-    document.place(`/services/kube-api/secrets_encryption_config/custom_config${pointerOf(path)}`),
+  return judge(
+    completedForJudgement(providerFileOfCustomConfig(encryption.customConfig)),
+    options,
+    print,
+    ({ path }) =>
+      document.place(`/services/kube-api/secrets_encryption_config/custom_config${pointerOf(path)}`),
   );
 }
 
