@@ -170,7 +170,7 @@ test.each<[string, Partial<Extract<Wanted, { kind: 'managed' }>>, string, boolea
   expect(chosen.state.tsrke.transition?.kind).toBe('change');
   const again = chooseTarget({
     ...request('', ''),
-    wanted: { ...on, ...more } as Wanted,
+    wanted: { ...on, ...more },
     state: finished(chosen),
   });
   expect(film(again.file)).toBe(target);
@@ -178,7 +178,7 @@ test.each<[string, Partial<Extract<Wanted, { kind: 'managed' }>>, string, boolea
 });
 
 test('a target that changes midway goes on with the key that was made for it', () => {
-  const wanted: Wanted = { ...on, resources: ['secrets', 'configmaps'] } as Wanted;
+  const wanted: Wanted = { ...on, resources: ['secrets', 'configmaps'] };
   const chosen = chooseTarget({ ...begun('', {}), wanted });
   expect(film(chosen.file)).toBe('secrets+configmaps: aescbc:minted,identity');
   expect(chosen.minted).toBe(false);
