@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
-const onBothLabs = ['test/scenarios/both-labs.test.ts'];
+const onBothLabs = ['test/scenarios/any-file.test.ts', 'test/scenarios/both-labs.test.ts'];
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the

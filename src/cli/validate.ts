@@ -6,7 +6,9 @@ import { isMap } from '../config/keys.ts';
 import { loadConfig, type ClusterConfig } from '../config/load.ts';
 import { defaultVersion } from '../config/versions.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
+import { serverOptionsOf } from '../encryption/server-options.ts';
 import { validateProviderFile, type PlacedFinding, type ValidateOptions } from '../encryption/validate.ts';
+import { completedForJudgement } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
 
 export interface ValidateFlags {
@@ -25,7 +27,7 @@ export function validate(flags: ValidateFlags, print: (line: string) => void): 0
       ? loadConfig(flags.config, { ignoreUnknownKeys: flags.ignoreUnknownKeys === true })
       : undefined;
   const options = {
-    ...serverFlags(config),
+    ...serverOptionsOf(argumentsIn(config)),
     minor: minorOf(flags.kubernetesVersion ?? config?.kubernetesVersion ?? defaultVersion),
   };
   if (own !== undefined && flags.file !== undefined) {
@@ -42,8 +44,12 @@ export function validate(flags: ValidateFlags, print: (line: string) => void): 0
     return 0;
   }
   const document = parseDocument(read(flags.config), basename(flags.config));
-  return judge(providerFileOfCustomConfig(encryption.customConfig), options, print, ({ path }) =>
-    document.place(`/services/kube-api/secrets_encryption_config/custom_config${pointerOf(path)}`),
+  return judge(
+    completedForJudgement(providerFileOfCustomConfig(encryption.customConfig)),
+    options,
+    print,
+    ({ path }) =>
+      document.place(`/services/kube-api/secrets_encryption_config/custom_config${pointerOf(path)}`),
   );
 }
 
@@ -88,29 +94,15 @@ function minorOf(version: string): number {
   });
 }
 
-/** What cluster.yml's own arguments of kube-apiserver change about the verdict. */
-function serverFlags(config: ClusterConfig | undefined): Omit<ValidateOptions, 'minor'> {
+/** cluster.yml's own arguments of kube-apiserver, as they stand in its command. */
+function argumentsIn(config: ClusterConfig | undefined): string[] {
   const services = config?.raw['services'];
   const api = isMap(services) && isMap(services['kube-api']) ? services['kube-api'] : {};
-  const found = new Map<string, string>();
-  for (const section of [api['extra_args'], api['extra_args_array']]) {
-    for (const [name, value] of Object.entries(isMap(section) ? section : {})) {
-      // kube-apiserver reads `_` in the name of an argument as `-`; of one given twice the last counts.
-      found.set(name.replaceAll('_', '-'), [value].flat().join(','));
-    }
-  }
-  const gates = new Map(
-    (found.get('feature-gates') ?? '').split(',').map((gate) => {
-      const [name = '', value = ''] = gate.split('=');
-      return [name.trim(), value.trim().toLowerCase() === 'true'] as const;
-    }),
+  return [api['extra_args'], api['extra_args_array']].flatMap((section) =>
+    Object.entries(isMap(section) ? section : {}).map(
+      ([name, value]) => `--${name}=${[value].flat().join(',')}`,
+    ),
   );
-  const [v1, v2] = [gates.get('KMSv1'), gates.get('KMSv2')];
-  return {
-    reload: found.get('encryption-provider-config-automatic-reload') === 'true',
-    ...(v1 === undefined ? {} : { kmsV1Gate: v1 }),
-    ...(v2 === undefined ? {} : { kmsV2Gate: v2 }),
-  };
 }
 
 /** `resources[0].providers[1].kms.name` as a JSON pointer. */

@@ -4,6 +4,7 @@
  */
 import { TsrkeError } from '../errors.ts';
 import { withKeys, type ClusterState, type LoadedRecord, type RkeHalf } from '../state/rkestate.ts';
+import { expectAcceptable } from './acceptable.ts';
 import {
   film,
   localKeysOf,
@@ -45,7 +46,9 @@ export async function carryOut(
     signal.throwIfAborted();
     const look = await observe(world, state, signal, { standIn });
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
-    const [line = done] = strip(target, look);
+    const lines = strip(target, look);
+    expectAcceptable(lines, look.members, world.minor);
+    const [line = done] = lines;
     switch (line.kind) {
       case 'done':
         return { state, restarts, rewritten, last: look };
