@@ -207,11 +207,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a retired key is used again',
     edits: [
-      edit(
-        'encryption/target.ts',
-        `.filter((key) => !retired.has(key.name));`,
-        `.filter((key) => !retired.has(key.name) || now.getTime() > 0);`,
-      ),
+      edit('encryption/target.ts', `ours(key) && !retired.has(key.name)`, `ours(key) && retired.size >= 0`),
     ],
     situations: /retired/,
     wrong: /a retired key is used again/,
@@ -222,8 +218,9 @@ export const mutants: readonly Mutant[] = [
       edit(
         'encryption/target.ts',
         `  if (open !== undefined && open.target !== '') {`,
-        `  if (rotate && open !== undefined) {
-    return choose(managedFile(request.newKey(takenNames(state, onNodes))), 'rotate', undefined, true);
+        `  if (rotate && open !== undefined && wanted.kind === 'managed') {
+    const key = request.newKey(wanted.provider, takenNames(state, onNodes));
+    return choose(managedFile(key, wanted.resources), 'rotate', undefined, true);
   }
   if (open !== undefined && open.target !== '') {`,
       ),
@@ -253,6 +250,12 @@ export const mutants: readonly Mutant[] = [
       ),
     ],
     situations: /on 1 node\(s\), one node midway/,
+    wrong: /in the clear/,
+  },
+  {
+    name: 'a disable goes on while keys are still in the copy in the cluster',
+    edits: [edit('state/keeper.ts', `if (keysMustGo) {`, `if (keysMustGo && serial < 0) {`)],
+    situations: /cannot clear the copy/,
     wrong: /in the clear/,
   },
   {
