@@ -66,7 +66,7 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
 const planned: fc.Arbitrary<PlannedFault> = fc.oneof(
   {
     weight: 3,
-    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 20 }), of: fc.constant('changes' as const), fault }),
+    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 15 }), of: fc.constant('changes' as const), fault }),
   },
   {
     weight: 1,
@@ -84,7 +84,7 @@ const command: fc.Arbitrary<Happening> = fc.record({
     'resume' as const,
     'abort' as const,
   ),
-  faults: fc.array(planned, { minLength: 0, maxLength: 2 }),
+  faults: fc.array(planned, { minLength: 1, maxLength: 2 }),
   clients: fc.boolean(),
 });
 
@@ -92,8 +92,8 @@ const node = fc.nat(2);
 const secret = fc.integer({ min: 1, max: 5 });
 
 const happening: fc.Arbitrary<Happening> = fc.oneof(
-  { weight: 6, arbitrary: command },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('edit' as const), enabled: fc.boolean() }) },
+  { weight: 10, arbitrary: command },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('edit' as const), enabled: fc.boolean() }) },
   {
     weight: 1,
     arbitrary: fc.record({
@@ -127,7 +127,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
 export const history: fc.Arbitrary<History> = fc.record({
   nodes: fc.constantFrom(1 as const, 1 as const, 1 as const, 1 as const, 1 as const, 3 as const),
   encrypted: fc.boolean(),
-  happenings: fc.array(happening, { minLength: 1, maxLength: 4 }),
+  happenings: fc.array(happening, { minLength: 2, maxLength: 4 }),
 });
 
 /** Plays it. Throws where something is not as it must be. */
