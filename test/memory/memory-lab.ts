@@ -40,6 +40,9 @@ export interface Ran {
   readonly notes: readonly string[];
 }
 
+/** No command needs so many effects. */
+const endless = 20_000;
+
 /** An invariant that does not hold, with all effects until then. */
 export class Violation extends Error {}
 
@@ -171,6 +174,10 @@ export class MemoryLab {
       ...(options.faultOf === undefined ? {} : { faultOf: options.faultOf }),
       onDone: (effect) => {
         options.onDone?.(effect);
+        if (effect.number === endless) {
+          violations.push(violation(['the run does not end'], effects, notes));
+          effects.kill();
+        }
         if (violations.length > 0) return;
         const problems = this.problems();
         if (problems.length > 0) violations.push(violation(problems, effects, notes));
@@ -180,7 +187,7 @@ export class MemoryLab {
     let said: string | undefined;
     let error: Error | undefined;
     try {
-      said = await changeEncryption(
+      const run = changeEncryption(
         {
           configPath: this.enabled ? this.configs.on : this.configs.off,
           action: command,
@@ -192,6 +199,7 @@ export class MemoryLab {
           connect: (each) => connectCluster(each, link),
         },
       );
+      said = await Promise.race([run, effects.died]);
     } catch (cause) {
       error = cause as Error;
     }
