@@ -1,13 +1,19 @@
 import { defineConfig } from 'vitest/config';
+import { realLabUnavailable } from './test/availability.ts';
+
+/** Scenarios that open their lab with test/lab/open-lab.ts. */
+const onBothLabs = ['test/scenarios/both-labs.test.ts'];
 
 /**
- * Three projects: `unit` needs nothing but Node, `exhaustive` breaks the memory lab thousands of times (minutes of
- * every core), `real` brings up real hosts (root, Linux) and
- * therefore runs one file after the other. The lab's first start builds its parts, hence the
- * generous limits: they catch a hang, they do not measure.
+ * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
+ * model of a cluster thousands of times (minutes of every core); `oracle` compares with kube-apiserver's own code (Go,
+ * once); `real` runs scenarios on real hosts (root, Linux), one file after the other and after all else, so that
+ * nothing disturbs them. First starts build what they need, hence the generous limits: they catch a hang, they do not
+ * measure.
  */
 export default defineConfig({
   test: {
+    reporters: ['default', './test/reporter.ts'],
     projects: [
       {
         test: {
@@ -15,11 +21,22 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [
             'test/lab/**',
+            'test/oracle/**',
             'test/scenarios/**',
             'test/readme.test.ts',
             'test/memory/*.exhaustive.test.ts',
           ],
           testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'memory',
+          include: onBothLabs,
+          env: { TSRKE_LAB: 'memory' },
+          sequence: { groupOrder: 1 },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {
@@ -31,8 +48,20 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'oracle',
+          include: ['test/oracle/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 1_800_000,
+        },
+      },
+      {
+        test: {
           name: 'real',
-          include: ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts'],
+          include:
+            realLabUnavailable() === undefined
+              ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
+              : [],
+          sequence: { groupOrder: 2 },
           fileParallelism: false,
           maxWorkers: 1,
           testTimeout: 600_000,

@@ -182,9 +182,21 @@ export interface Report {
   task<T>(title: string, work: (task: TaskReport) => Promise<T>): Promise<T>;
 }
 
+/** How far a task is. */
+export interface WorkCount {
+  readonly done: number;
+  readonly total: number;
+  /** Per second. */
+  readonly rate: number;
+  /** Seconds; undefined while nobody can tell. */
+  readonly eta: number | undefined;
+}
+
 export interface TaskReport {
-  /** What is happening now; replaces the line before on a terminal, is thinned out elsewhere. */
-  progress(text: string): void;
+  /** Titles of the sub-tasks to come, in order, so that those never begun can be named. A report may not care. */
+  expects?(titles: readonly string[]): void;
+  /** What is happening now; replaces the text before on a terminal, is thinned out elsewhere. */
+  progress(text: string, count?: WorkCount): void;
   /** The task's title once it is done, when the result is worth a word. */
   done(text: string): void;
 }

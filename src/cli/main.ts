@@ -1,15 +1,18 @@
-/** The command line: flags in, exit code out. Progress goes to stderr, results to stdout. */
+/**
+ * The command line: flags in, exit code out. Progress goes to stderr, results to stdout. What a command needs is
+ * loaded by its action, so that `--help` and `--version` are there at once.
+ */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
-import { messageOf, TsrkeError } from '../errors.ts';
+import { Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
-import { changeEncryption } from '../provision/encryption.ts';
-import { renderError } from './errors.ts';
-import { plainReport } from './report.ts';
-import { terminalReport } from './terminal-report.ts';
+import { exitCodeOf, renderErrors } from './errors.ts';
+import { addHelp, type ExitCode } from './help.ts';
+import type { LabFlags } from './lab.ts';
+import type { ValidateFlags } from './validate.ts';
 
 interface CommonFlags {
   readonly config: string;
+  readonly output: 'text' | 'json';
   readonly sshAgentAuth?: boolean;
   readonly ignoreDockerVersion?: boolean;
   readonly ignoreUnknownKeys?: boolean;
@@ -19,71 +22,155 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
-const stop = new AbortController();
-let interrupts = 0;
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => {
-    interrupts += 1;
-    if (interrupts > 1) process.exit(130);
-    process.stderr.write('interrupted: finishing the step in hand (again: stop at once)\n');
-    stop.abort(
-      new TsrkeError('INTERRUPTED', 'interrupted', {
-        next: 'run the same command again; it continues from here',
-      }),
-    );
-  });
-}
 // A reader that has gone away (`| head`) is no failure of the run.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 const program = new Command('tsrke')
-  .description('RKE-style Kubernetes cluster provisioning whose heart is encryption of secrets at rest')
+  .description(
+    'Kubernetes clusters on Docker hosts the RKE way, with encryption of secrets at rest done right',
+  )
   .version(`tsrke ${version}`, '-v, --version', 'print the version')
   .option('-d, --debug', 'show each SSH, Docker, kube and etcd call with its time; never key material')
+  .helpOption('-h, --help', 'show this help; each command has its own')
+  .helpCommand('help [command]', 'show the help of a command')
+  .configureHelp({ showGlobalOptions: true })
   .exitOverride();
 
 const common = (command: Command): Command =>
   command
-    .option('--config <file>', 'cluster.yml (or RKE_CONFIG)', process.env['RKE_CONFIG'] ?? 'cluster.yml')
+    .addOption(
+      new Option('--config <file>', 'the cluster; its state lies beside it')
+        .env('RKE_CONFIG')
+        .default('cluster.yml'),
+    )
     .option('--ssh-agent-auth', 'use the SSH agent of SSH_AUTH_SOCK')
     .option('--ignore-docker-version', 'do not check the version of Docker on the nodes')
-    .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does');
+    .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does')
+    .addOption(
+      new Option('--output <form>', 'text, or one JSON event a line on stdout')
+        .choices(['text', 'json'])
+        .default('text'),
+    );
 
-async function run(flags: CommonFlags, action: Action): Promise<void> {
+const longWork: readonly ExitCode[] = [0, 1, 3, 4, 130];
+
+async function changeCluster(command: string, flags: CommonFlags, action: Action): Promise<void> {
   const debug = program.opts<{ debug?: boolean }>().debug === true;
-  const report =
-    // A terminal without a size (some CI runners have one) cannot be redrawn.
-    process.stderr.isTTY && process.stderr.rows > 0 && !debug
-      ? terminalReport(process.stderr)
-      : plainReport({ write: (line) => process.stderr.write(`${line}\n`), debug });
-  const result = await changeEncryption({
-    configPath: flags.config,
-    action,
-    report,
-    signal: stop.signal,
-    ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
-    ...(flags.ignoreDockerVersion === true ? { ignoreDockerVersion: true } : {}),
-    ignoreUnknownKeys: flags.ignoreUnknownKeys === true,
+  const { run } = await import('./run.ts');
+  await run({ command, version, output: flags.output, debug }, async (report, signal) => {
+    const { changeEncryption } = await import('../provision/encryption.ts');
+    return await changeEncryption({
+      configPath: flags.config,
+      action,
+      report,
+      signal,
+      ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
+      ...(flags.ignoreDockerVersion === true ? { ignoreDockerVersion: true } : {}),
+      ignoreUnknownKeys: flags.ignoreUnknownKeys === true,
+    });
   });
-  process.stdout.write(`${result}\n`);
 }
 
-common(program.command('up'))
+const up = common(program.command('up'))
   .description('bring the cluster to what cluster.yml says (this version: encryption of secrets)')
-  .action((flags: CommonFlags) => run(flags, 'up'));
+  .action((flags: CommonFlags) => changeCluster('up', flags, 'up'));
+addHelp(up, {
+  examples: [
+    ['tsrke up', 'the cluster of ./cluster.yml'],
+    ['tsrke up --config prod.yml', 'another one; its state is prod.rkestate'],
+    ['tsrke up --output json | jq .type', 'for scripts'],
+  ],
+  exitCodes: longWork,
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'Run it again after anything that went wrong: it looks at the nodes and\n' +
+    'continues from what is there.',
+});
 
 const encrypt = program.command('encrypt').description('encryption of secrets at rest');
-common(encrypt.command('rotate-key'))
+addHelp(encrypt, {
+  examples: [
+    ['tsrke encrypt rotate-key', 'a new key for all secrets'],
+    ['tsrke encrypt resume', 'finish what was cut off'],
+  ],
+});
+
+const rotateKey = common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
-  .action((flags: CommonFlags) => run(flags, 'rotate'));
-common(encrypt.command('resume'))
+  .action((flags: CommonFlags) => changeCluster('encrypt rotate-key', flags, 'rotate'));
+addHelp(rotateKey, {
+  examples: [
+    ['tsrke encrypt rotate-key', 'the cluster of ./cluster.yml'],
+    ['tsrke encrypt rotate-key --ssh-agent-auth', 'with the keys of the SSH agent'],
+    ['tsrke encrypt rotate-key --output json', 'for scripts'],
+  ],
+  exitCodes: longWork,
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'The old key stays in the state file: old snapshots of etcd need it. A rotation\n' +
+    'that was cut off is finished by the same command, which makes no second key.',
+});
+
+const resume = common(encrypt.command('resume'))
   .description('finish the change that was cut off, whatever cluster.yml says by now; no key is made')
-  .action((flags: CommonFlags) => run(flags, 'resume'));
-common(encrypt.command('abort'))
-  .description(
-    'go back to what was in force before the open change; all keys stay readable until etcd shows no need',
-  )
-  .action((flags: CommonFlags) => run(flags, 'abort'));
+  .action((flags: CommonFlags) => changeCluster('encrypt resume', flags, 'resume'));
+addHelp(resume, {
+  examples: [['tsrke encrypt resume', 'go on with what an interrupted run began']],
+  exitCodes: longWork,
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more: 'Without an open change it does nothing and says so (exit code 3).',
+});
+
+const abort = common(encrypt.command('abort'))
+  .description('go back to what was in force before the open change; every key stays readable meanwhile')
+  .action((flags: CommonFlags) => changeCluster('encrypt abort', flags, 'abort'));
+addHelp(abort, {
+  examples: [['tsrke encrypt abort', 'take back a rotation, an enable or a disable that is under way']],
+  exitCodes: longWork,
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'The write key is swapped back and what was rewritten is rewritten again. An\n' +
+    'abort that was cut off is finished by the same command.',
+});
+
+const validate = common(encrypt.command('validate'))
+  .description('judge custom_config, or a provider file, as kube-apiserver would; reaches no node')
+  .option('--file <file>', "a provider file, instead of cluster.yml's custom_config")
+  .option('--kubernetes-version <version>', 'such as v1.30; default: that of cluster.yml')
+  .action(async (flags: ValidateFlags) => {
+    const judge = await import('./validate.ts');
+    process.exitCode = judge.validate(flags, (line) => process.stdout.write(`${line}\n`));
+  });
+addHelp(validate, {
+  examples: [
+    ['tsrke encrypt validate', 'the custom_config of ./cluster.yml'],
+    ['tsrke encrypt validate --file provider.yaml --kubernetes-version v1.30', 'any provider file'],
+  ],
+  exitCodes: [0, 3],
+  environment: ['RKE_CONFIG'],
+  more: 'What it refuses kube-apiserver would refuse at its start, in the same words.',
+});
+
+const lab = program
+  .command('lab')
+  .description('a cluster in memory to try tsrke on, without root or Docker; serves until interrupted')
+  .option('--controlplane <n>', 'how many nodes: 1, 3 or 5', '3')
+  .option('--secrets <n>', 'how many Secrets lie in it', '200')
+  .option('--dir <dir>', 'folder for its cluster.yml (default: a temporary one, removed at the end)')
+  .option('--rehearse <file>', 'a twin of the cluster of this cluster.yml and the state beside it')
+  .action(async (flags: LabFlags) => {
+    const { serveLab } = await import('./lab.ts');
+    await serveLab(flags);
+  });
+addHelp(lab, {
+  examples: [
+    ['tsrke lab', 'three nodes and 200 Secrets; it prints what to try'],
+    ['tsrke lab --rehearse prod.yml', 'a twin of your own cluster, with keys of its own'],
+  ],
+  exitCodes: [0, 3],
+  environment: ['NO_COLOR'],
+  more: 'Nothing of a lab outlives it, and nothing in it is your cluster’s.',
+});
 
 program
   .command('version')
@@ -92,6 +179,18 @@ program
     process.stdout.write(`tsrke ${version}\n`);
   });
 
+addHelp(program, {
+  examples: [
+    ['tsrke up --config cluster.yml', 'encrypt secrets, if cluster.yml says so'],
+    ['tsrke encrypt rotate-key', 'a new key for all secrets'],
+    ['tsrke up --help', 'more about one command'],
+  ],
+  exitCodes: longWork,
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'cluster.yml and cluster.rkestate are those of RKE1. Progress goes to stderr,\n' + 'results to stdout.',
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -99,12 +198,7 @@ try {
     // Commander has said it already; a wrong command line is wrong input.
     process.exitCode = error.exitCode === 0 ? 0 : 3;
   } else {
-    const known = error instanceof AggregateError ? (error.errors as unknown[]) : [error];
-    for (const each of known) process.stderr.write(`${renderError(each)}\n`);
-    const codes = known.map((each) => (each instanceof TsrkeError ? each.exitCode : 1));
-    process.exitCode = stop.signal.aborted ? 130 : codes.includes(1) ? 1 : (codes[0] ?? 1);
-    if (known.some((each) => !(each instanceof TsrkeError))) {
-      process.stderr.write(`this is a bug of tsrke: ${messageOf(error)}\n`);
-    }
+    process.stderr.write(`${renderErrors(error)}\n`);
+    process.exitCode = exitCodeOf(error, false);
   }
 }

@@ -1,52 +1,52 @@
-/** Where a run's story goes: stderr. Plain lines, at most one every few seconds of progress. */
-import type { Report } from '../ports.ts';
+/** Where a run's story goes when nobody watches it: plain lines, at most one every few seconds of progress. */
+import { noteLine, Story, type StoryTask } from './story.ts';
 
 export interface PlainReportOptions {
   readonly write: (line: string) => void;
   readonly debug: boolean;
-  /** Milliseconds between two progress lines; default 3000. */
+  /** Milliseconds between two progress lines of a task; default 3000. */
   readonly every?: number;
 }
 
-export function plainReport({ write, debug, every = 3_000 }: PlainReportOptions): Report {
-  let depth = 0;
-  const indent = () => '  '.repeat(depth);
-  return {
-    note(level, text, node) {
-      write(
-        `${indent()}${level === 'warning' ? 'warning: ' : ''}${node === undefined ? '' : `${node}: `}${text}`,
-      );
+export function plainReport({ write, debug, every = 3_000 }: PlainReportOptions): Story {
+  const isNews = thinned(every);
+  const line = (within: StoryTask | undefined, text: string) =>
+    write(`${'  '.repeat(depthOf(within))}${text}`);
+  return new Story({
+    note: (level, text, node, within) => line(within, noteLine(level, text, node)),
+    debug(text, node, within) {
+      if (debug) line(within, `debug: ${noteLine('info', text, node)}`);
     },
-    debug(text, node) {
-      if (debug) write(`${indent()}debug: ${node === undefined ? '' : `${node}: `}${text}`);
+    started: (task) => line(task.parent, task.title),
+    progress(task, text) {
+      if (isNews(task, text)) line(task, text);
     },
-    async task(title, work) {
-      write(`${indent()}${title}`);
-      depth += 1;
-      let last = -Infinity;
-      let shown = '';
-      let shownText = '';
-      let end: string | undefined;
-      try {
-        return await work({
-          progress(text) {
-            const now = performance.now();
-            // The same thing going on (only figures or the reason in brackets differ) is thinned out.
-            const head = text.replace(/[\d(].*/s, '');
-            if (head === shown && (now - last < every || text === shownText)) return;
-            shownText = text;
-            shown = head;
-            last = now;
-            write(`${indent()}${text}`);
-          },
-          done(text) {
-            end = text;
-          },
-        });
-      } finally {
-        if (end !== undefined) write(`${indent()}${end}`);
-        depth -= 1;
-      }
+    ended(task) {
+      if (task.state === 'done' && task.outcome !== undefined) line(task, task.outcome);
+      if (task.state === 'failed') line(task, 'failed');
     },
+  });
+}
+
+function depthOf(task: StoryTask | undefined): number {
+  return task === undefined ? 0 : 1 + depthOf(task.parent);
+}
+
+/**
+ * Whether a progress text is worth a line of its own: something else goes on than before (more than its figures or
+ * the reason in brackets has changed), or the last line is `every` milliseconds old.
+ */
+export function thinned(every: number): (task: StoryTask, text: string) => boolean {
+  const shown = new WeakMap<
+    StoryTask,
+    { readonly at: number; readonly text: string; readonly head: string }
+  >();
+  return (task, text) => {
+    const now = performance.now();
+    const head = text.replace(/[\d(].*/s, '');
+    const last = shown.get(task);
+    if (last?.head === head && (now - last.at < every || last.text === text)) return false;
+    shown.set(task, { at: now, text, head });
+    return true;
   };
 }

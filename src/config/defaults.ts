@@ -163,7 +163,10 @@ function auditLog(api: Struct): void {
 /** RKE takes over a custom config only while encryption is on. */
 function encryption(api: Struct): void {
   const block = api['secretsEncryptionConfig'];
-  if (isMap(block) && block['enabled'] !== true) delete block['customConfig'];
+  if (!isMap(block)) return;
+  if (block['enabled'] !== true) delete block['customConfig'];
+  // Fields that RKE does not know stay out of its part of the state.
+  for (const own of ['provider', 'resources']) Reflect.deleteProperty(block, own);
 }
 
 function network(rke: Struct): void {

@@ -1,131 +1,236 @@
-/**
- * What cluster.yml says otherwise than the state. Only what the file names is compared: the state also holds
- * every default, so a key that was taken out of the file cannot be told from one that never stood there.
- */
-import type { ClusterConfig } from './load.ts';
+/** What cluster.yml asks for otherwise than the state has it, in cluster.yml's own keys: added, changed and removed. */
 import { clusterSchema, isMap, schemaOf, stateKey } from './keys.ts';
 import type { Schema } from './keys.ts';
+import type { ClusterConfig } from './load.ts';
+import { rkeConfigOf } from './rke-config.ts';
 
 export interface Difference {
-  /** In the state's keys: `services.kubeApi.extraArgs.v`, `nodes[198.51.100.11].role`. */
-  path: string;
-  from: unknown;
-  to: unknown;
+  /** `services.kube-api.extra_args.v`, `nodes[198.51.100.11].role`. */
+  readonly path: string;
+  /** In the state; undefined: not there. Nothing secret. */
+  readonly from: unknown;
+  /** By cluster.yml, with RKE's defaults; undefined: not there. */
+  readonly to: unknown;
 }
 
-/** How hosts are reached and what tsrke itself changes; RKE never compares these either. */
+/** How hosts are reached, what RKE overwrites (images of services), what it dropped, and what tsrke itself changes. */
 const ignored =
-  /(^|\.)ssh[A-Z]\w*$|^(ignoreDockerVersion|bastionHost|rotateEncryptionKey)$|^services\.kubeApi\.secretsEncryptionConfig$/;
+  /(^|\.)ssh_\w+$|^(ignore_docker_version|bastion_host|rotate_encryption_key)$|^services\.([\w-]+\.image|kubelet\.infra_container_image|kube-api\.(secrets_encryption_config|pod_security_policy))$/;
 
-/** Overwritten from `systemImages`, so that the file's word never reaches the state. */
-const overwritten = /^services\.\w+\.image$|^services\.kubelet\.infraContainerImage$/;
+/** In the state without ever having stood in cluster.yml: RKE's own webhook file, and traces of a command that ran. */
+const ofRke = /^(authentication\.webhook\.config_file|rotate_certificates|restore)$/;
 
-/** RKE takes 0 for "not set" here and stores its default. */
-const defaultedNumbers =
-  /(^|\.)(addonJobTimeout|httpPort|httpsPort|backupConfig\.(intervalHours|retention|timeout))$/;
+/** What is compared, side by side. */
+interface Sides {
+  /** In cluster.yml's keys: only what the file says. */
+  readonly said: unknown;
+  /** In the state's keys, with all defaults: the file's, and those that the file would have on this state's cluster. */
+  readonly wanted: unknown;
+  readonly usual: unknown;
+  readonly stored: unknown;
+}
 
-export function differences(config: ClusterConfig, stateRkeConfig: Record<string, unknown>): Difference[] {
-  const found: Difference[] = [];
-  const registry = defaultRegistry(config.raw);
-  compareNodes(config, stateRkeConfig, found);
+/**
+ * What the file says is compared as RKE would store it. What it does not say is a difference only where the state has
+ * something else than the default: then it was taken out of the file.
+ */
+export function differences(config: ClusterConfig, state: Readonly<Record<string, unknown>>): Difference[] {
+  const sides: Sides = {
+    said: config.raw,
+    wanted: filled(rkeConfigOf(config)),
+    usual: filled(rkeConfigOf({ ...config, raw: onThisCluster(config.raw, state) })),
+    stored: state,
+  };
+  const nodes = compareNodes(sides);
+  return [...nodes, ...compare(sides, withoutNodes, '')];
+}
 
-  function compare(said: unknown, stored: unknown, schema: Schema | undefined, path: string): void {
-    if (ignored.test(path) || overwritten.test(path)) return;
-    if (isMap(said) && (isMap(stored) || isEmpty(stored))) {
-      for (const [key, value] of Object.entries(said)) {
-        const closed = schema?.properties !== undefined;
-        const child = schema && schemaOf(schema, key);
-        if (closed && child === undefined) continue;
-        const name = closed ? stateKey(key) : key;
-        if (path === '' && name === 'nodes') continue;
-        compare(
-          value,
-          isMap(stored) ? stored[name] : undefined,
-          child,
-          path === '' ? name : `${path}.${name}`,
-        );
-      }
-      return;
-    }
-    if (Array.isArray(said)) {
-      const before = Array.isArray(stored) ? (stored as unknown[]) : [];
-      if (said.length === before.length && said.some(isMap)) {
-        said.forEach((item, index) => compare(item, before[index], schema?.items, `${path}[${index}]`));
-      } else if (!sameText(said, isEmpty(stored) ? [] : stored)) {
-        add(found, path, stored, said);
-      }
-      return;
-    }
-    if (isEmpty(said) || (said === 0 && defaultedNumbers.test(path))) return;
-    // Go leaves false and 0 out of the state.
-    if ((said === false || said === 0) && isEmpty(stored)) return;
-    if (sameText(said, stored)) return;
-    if (path.startsWith('systemImages.') && sameText(`${registry}/${String(said)}`, stored)) return;
-    add(found, path, stored, said);
-  }
+/** One line for the user, e.g. `services.etcd.retention: 72h in the state, 24h in cluster.yml`. */
+export function describe({ path, from, to }: Difference): string {
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  if (from === undefined) return `${path}: not in the state, ${text(to)} in cluster.yml`;
+  return `${path}: ${text(from)} in the state, ${to === undefined ? 'not' : text(to)} in cluster.yml`;
+}
 
-  function compareNodes(now: ClusterConfig, state: Record<string, unknown>, into: Difference[]): void {
-    const before = new Map(
-      (Array.isArray(state['nodes']) ? (state['nodes'] as unknown[]) : [])
-        .filter(isMap)
-        .map((node) => [String(node['address']), node]),
+const withoutNodes: Schema = {
+  ...clusterSchema,
+  properties: Object.fromEntries(
+    Object.entries(clusterSchema.properties ?? {}).filter(([key]) => key !== 'nodes'),
+  ),
+};
+
+/** RKE's second pass, which leads to currentState, fills this in. */
+function filled(rke: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const strategy = mapOf(rke['upgradeStrategy']);
+  const drain = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
+  return { ...rke, upgradeStrategy: { nodeDrainInput: drain, ...strategy } };
+}
+
+/** Defaults depend on these keys: where they differ, that is the difference, not every default that follows. */
+const decisive: readonly (readonly [section: string, key: string])[] = [
+  ['network', 'plugin'],
+  ['dns', 'provider'],
+  ['authentication', 'strategy'],
+];
+
+function decides(path: string): boolean {
+  return path === 'kubernetes_version' || decisive.some((names) => names.join('.') === path);
+}
+
+function onThisCluster(
+  raw: Readonly<Record<string, unknown>>,
+  state: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const version = state['kubernetesVersion'];
+  const changed = decisive.flatMap(([section, key]) => {
+    const stored = mapOf(state[section])[key];
+    return isEmpty(stored) ? [] : [[section, { ...mapOf(raw[section]), [key]: stored }] as const];
+  });
+  return {
+    ...raw,
+    ...(isEmpty(version) ? {} : { kubernetes_version: version }),
+    ...Object.fromEntries(changed),
+  };
+}
+
+function compare(sides: Sides, schema: Schema | undefined, path: string): Difference[] {
+  const { said, wanted, usual, stored } = sides;
+  const isSaid = said !== undefined && said !== null;
+  if (ignored.test(path) || (!isSaid && ofRke.test(path))) return [];
+  if (schema?.properties !== undefined) {
+    return Object.entries(schema.properties).flatMap(([key, child]) =>
+      compare(below(sides, key, stateKey(key)), child, path === '' ? key : `${path}.${key}`),
     );
-    const said = (now.raw['nodes'] as Record<string, unknown>[] | undefined) ?? [];
-    now.nodes.forEach((node, index) => {
-      const path = `nodes[${node.address}]`;
-      const old = before.get(node.address);
-      if (old === undefined) {
-        into.push({ path, from: undefined, to: `${node.name} (${node.roles.join(', ')})` });
-        return;
-      }
-      const { role, hostname_override: override, ...rest } = said[index] ?? {};
-      const hadRoles = Array.isArray(old['role']) ? (old['role'] as unknown[]).map(String) : [];
-      if (Array.isArray(role) && !sameText(role.map(String).sort(), hadRoles.sort())) {
-        add(into, `${path}.role`, old['role'], role);
-      }
-      if (!isEmpty(override) && !sameText(node.name, old['hostnameOverride'] ?? old['address'])) {
-        add(into, `${path}.hostnameOverride`, old['hostnameOverride'], node.name);
-      }
-      compare(rest, old, clusterSchema.properties?.['nodes']?.items, path);
-    });
-    for (const [address, node] of before) {
-      if (now.nodes.some((one) => one.address === address)) continue;
-      const name = isEmpty(node['hostnameOverride']) ? address : String(node['hostnameOverride']);
-      into.push({ path: `nodes[${address}]`, from: name, to: undefined });
+  }
+  const target = isSaid || decides(path) ? wanted : usual;
+  if (isMap(target) || isMap(stored)) {
+    if ([target, stored].every((each) => isMap(each) || isEmpty(each))) {
+      const keys = new Set([target, stored].flatMap((each) => Object.keys(mapOf(each))));
+      return [...keys].flatMap((key) =>
+        compare(below(sides, key, key), schema && schemaOf(schema, key), `${path}.${key}`),
+      );
     }
   }
+  if (Array.isArray(target) && Array.isArray(stored) && schema?.items?.properties !== undefined) {
+    if (target.length === stored.length) {
+      return target.flatMap((_, index) =>
+        compare(below(sides, index, index), schema.items, `${path}[${index}]`),
+      );
+    }
+  }
+  if (sameText(target, stored)) return [];
+  if (!isSaid && (isEmpty(stored) || isOtherRelease(path, usual, stored))) return [];
+  return [difference(path, inFileKeys(stored, schema), inFileKeys(target, schema))];
+}
 
-  compare(config.raw, stateRkeConfig, clusterSchema, '');
-  return found;
+function below(sides: Sides, saidKey: string | number, key: string | number): Sides {
+  return {
+    said: child(sides.said, saidKey),
+    wanted: child(sides.wanted, key),
+    usual: child(sides.usual, key),
+    stored: child(sides.stored, key),
+  };
+}
+
+function child(value: unknown, key: string | number): unknown {
+  if (Array.isArray(value)) return (value as unknown[])[Number(key)];
+  return isMap(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+}
+
+/** The same image in another version or from another registry came with another release of RKE, not from the file. */
+function isOtherRelease(path: string, usual: unknown, stored: unknown): boolean {
+  if (!path.startsWith('system_images.')) return false;
+  if (typeof usual !== 'string' || typeof stored !== 'string') return true;
+  const [ours, theirs] = [usual, stored].map((image) => image.replace(/:[^:/]+$/, ''));
+  return `/${theirs ?? ''}`.endsWith(`/${ours ?? ''}`) || `/${ours ?? ''}`.endsWith(`/${theirs ?? ''}`);
+}
+
+/** Nodes belong together by their addresses. */
+function compareNodes({ said, wanted, stored }: Sides): Difference[] {
+  const named = new Map(nodesOf(said).map((node) => [String(node['address']), node]));
+  const now = new Map(nodesOf(wanted).map((node) => [String(node['address']), node]));
+  const before = new Map(nodesOf(stored).map((node) => [String(node['address']), node]));
+  return [...new Set([...now.keys(), ...before.keys()])].flatMap((address) => {
+    const [node, old] = [now.get(address), before.get(address)];
+    const path = `nodes[${address}]`;
+    if (node === undefined || old === undefined) {
+      return [{ path, from: old && nodeText(old), to: node && nodeText(node) }];
+    }
+    const sides = {
+      said: named.get(address),
+      wanted: sorted(node),
+      usual: sorted(node),
+      stored: sorted(old),
+    };
+    return compare(sides, clusterSchema.properties?.['nodes']?.items, path);
+  });
+}
+
+function nodesOf(rke: unknown): Record<string, unknown>[] {
+  const nodes = mapOf(rke)['nodes'];
+  return Array.isArray(nodes) ? nodes.filter(isMap) : [];
+}
+
+/** Of roles the order means nothing, and old states have names that were not lower-cased. */
+function sorted(node: Record<string, unknown>): Record<string, unknown> {
+  const override = node['hostnameOverride'];
+  return {
+    ...node,
+    role: rolesOf(node).sort(),
+    ...(isEmpty(override) ? {} : { hostnameOverride: String(override).toLowerCase() }),
+  };
+}
+
+function rolesOf(node: Record<string, unknown>): string[] {
+  return Array.isArray(node['role']) ? node['role'].map(String) : [];
+}
+
+function nodeText(node: Record<string, unknown>): string {
+  const name = isEmpty(node['hostnameOverride']) ? node['address'] : node['hostnameOverride'];
+  return `${String(name)} (${rolesOf(node).join(', ')})`;
+}
+
+function mapOf(value: unknown): Record<string, unknown> {
+  return isMap(value) ? value : {};
 }
 
 function isEmpty(value: unknown): boolean {
   if (value === undefined || value === null || value === '') return true;
-  return Array.isArray(value) ? value.length === 0 : isMap(value) && Object.keys(value).length === 0;
+  if (Array.isArray(value)) return value.length === 0;
+  return isMap(value) && Object.values(value).every(isEmpty);
 }
 
 function sameText(a: unknown, b: unknown): boolean {
   return plain(a) === plain(b);
 }
 
+/** RKE does not tell numbers from texts, nor absent from empty. */
 function plain(value: unknown): string {
+  if (isEmpty(value) || value === false || value === 0) return '';
   if (Array.isArray(value)) return JSON.stringify(value.map(plain));
   if (isMap(value)) {
     const entries = Object.entries(value).filter(([, item]) => !isEmpty(item));
     return JSON.stringify(entries.map(([key, item]) => [key, plain(item)]).sort());
   }
-  return isEmpty(value) ? '' : `${value as string | number | boolean}`;
+  return `${value as string | number | boolean}`;
 }
 
-function defaultRegistry(raw: Record<string, unknown>): string {
-  const registries = Array.isArray(raw['private_registries']) ? (raw['private_registries'] as unknown[]) : [];
-  const chosen = registries.filter(isMap).find((registry) => registry['is_default'] === true);
-  return typeof chosen?.['url'] === 'string' ? chosen['url'] : '';
-}
-
-function add(into: Difference[], path: string, from: unknown, to: unknown): void {
+function difference(path: string, from: unknown, to: unknown): Difference {
   const key = path.slice(path.lastIndexOf('.') + 1);
-  into.push({ path, from: shown(key, from), to: shown(key, to) });
+  return { path, from: shown(key, from), to: shown(key, to) };
+}
+
+/** A value of the state in cluster.yml's keys. */
+function inFileKeys(value: unknown, schema: Schema | undefined): unknown {
+  if (Array.isArray(value)) return value.map((item: unknown) => inFileKeys(item, schema?.items));
+  if (!isMap(value)) return value;
+  const keys = new Map(Object.keys(schema?.properties ?? {}).map((key) => [stateKey(key), key]));
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => {
+      const key = keys.get(name) ?? name;
+      return [key, inFileKeys(item, schema && schemaOf(schema, key))];
+    }),
+  );
 }
 
 const secret =

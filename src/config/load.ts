@@ -45,7 +45,17 @@ export interface ClusterConfig {
   kubernetesVersion: string | undefined;
   ignoreDockerVersion: boolean;
   prefixPath: string;
-  encryption: { enabled: boolean; customConfig?: unknown };
+  encryption: EncryptionWish;
+}
+
+/** `services.kube-api.secrets_encryption_config`. */
+export interface EncryptionWish {
+  enabled: boolean;
+  customConfig?: unknown;
+  /** Of the key that tsrke makes; default aescbc, as RKE's. */
+  provider: 'aescbc' | 'aesgcm' | 'secretbox';
+  /** What is encrypted with it; default secrets, as RKE has it. */
+  resources: readonly string[];
 }
 
 /** Throws CONFIG_UNREADABLE, CONFIG_SYNTAX, CONFIG_INVALID (with every mistake in its details) or UNSUPPORTED. */
@@ -97,6 +107,9 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
     encryption: {
       enabled: encryption['enabled'] === true,
       ...(customConfig !== undefined && { customConfig }),
+      provider: (text(encryption['provider']) ?? 'aescbc') as EncryptionWish['provider'],
+      resources:
+        encryption['resources'] === undefined ? ['secrets'] : list(encryption['resources']).map(String),
     },
   };
 }

@@ -51,8 +51,18 @@ export function atLeast(version: KubernetesVersion, minor: number): boolean {
   return version.major > 1 || (version.major === 1 && version.minor >= minor);
 }
 
-/** Docker versions that RKE runs this minor version on, as `20.10.x`; undefined for a minor not in the catalogue. */
-export function dockerVersions(version: KubernetesVersion): readonly string[] | undefined {
+/**
+ * Whether RKE runs this Kubernetes version (undefined: the default one) on this version of Docker, e.g. `20.10.24`. Of a
+ * minor version that is not in the catalogue nobody can say: true.
+ */
+export function runsOnDocker(kubernetes: string | undefined, docker: string): boolean {
+  const version = kubernetesVersion(kubernetes ?? defaultVersion);
+  const supported = version === undefined ? undefined : dockerVersions(version);
+  return supported?.some((each) => docker.startsWith(each.replace(/x$/, ''))) ?? true;
+}
+
+/** As `20.10.x`; undefined for a minor version that is not in the catalogue. */
+function dockerVersions(version: KubernetesVersion): readonly string[] | undefined {
   if (!hasMinor(version)) return undefined;
   const minors = Object.keys(catalogue.dockerVersions).filter((key) => minorOf(key) <= version.minor);
   return catalogue.dockerVersions[minors.at(-1) ?? ''];
@@ -74,16 +84,6 @@ export function serviceOptions(
       merged(minors.map((key) => catalogue.serviceOptions[key]?.[service])),
     ]),
   );
-}
-
-/** Whether RKE 1.6.3 runs this Kubernetes on this Docker (`20.10.24`); a version it does not know counts as its default. */
-export function runsOnDocker(kubernetes: string | undefined, docker: string): boolean {
-  const version = kubernetesVersion(kubernetes ?? defaultVersion);
-  const supported =
-    (version === undefined ? undefined : dockerVersions(version)) ??
-    dockerVersions(kubernetesVersion(defaultVersion) as KubernetesVersion) ??
-    [];
-  return supported.some((each) => docker.startsWith(each.replace(/x$/, '')));
 }
 
 function hasMinor(version: KubernetesVersion): boolean {

@@ -4,6 +4,7 @@
  */
 import { TsrkeError } from '../errors.ts';
 import { withKeys, type ClusterState, type LoadedRecord, type RkeHalf } from '../state/rkestate.ts';
+import { expectAcceptable } from './acceptable.ts';
 import {
   film,
   localKeysOf,
@@ -45,7 +46,9 @@ export async function carryOut(
     signal.throwIfAborted();
     const look = await observe(world, state, signal, { standIn });
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
-    const [line = done] = strip(target, look);
+    const lines = strip(target, look);
+    expectAcceptable(lines, look.members, world.minor);
+    const [line = done] = lines;
     switch (line.kind) {
       case 'done':
         return { state, restarts, rewritten, last: look };
@@ -71,7 +74,8 @@ export async function carryOut(
           signal,
         );
         const title = `${titles[line.kind]}: ${film(line.state)}`;
-        await world.report.task(title, async () => {
+        await world.report.task(title, async (task) => {
+          task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
           for (const push of line.pushes) {
             stopHere(signal, `before ${push.node}, in the line “${title}”`);

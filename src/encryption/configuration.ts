@@ -154,7 +154,10 @@ function providerLines(provider: Provider): string[] {
       return ['  - identity: {}'];
     case 'kms': {
       const { kind: _kind, ...fields } = provider;
-      const lines = Object.entries(fields).map(([name, value]) => `      ${name}: ${quoted(String(value))}`);
+      const lines = Object.entries(fields).map(
+        // kube-apiserver does not take a cachesize in quotes.
+        ([name, value]) => `      ${name}: ${typeof value === 'number' ? value : quoted(value)}`,
+      );
       return ['  - kms:', ...lines];
     }
     case 'aescbc':
@@ -257,7 +260,8 @@ function kmsOf(
   string: (value: unknown, path: string) => string,
   invalid: (what: string) => TsrkeError,
 ): KmsProvider {
-  const apiVersion = body['apiVersion'] ?? 'v1';
+  // kube-apiserver takes an empty one as none.
+  const apiVersion = body['apiVersion'] === '' ? 'v1' : (body['apiVersion'] ?? 'v1');
   if (apiVersion !== 'v1' && apiVersion !== 'v2') throw invalid(`${path}.apiVersion must be v1 or v2`);
   const { timeout, cachesize } = body;
   return {

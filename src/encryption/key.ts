@@ -72,6 +72,10 @@ export function newKey(provider: LocalProvider, taken: ReadonlySet<string>): Key
   while (true) {
     const letters = Array.from({ length: 5 }, () => alphabet.charAt(randomInt(alphabet.length)));
     const name = `k-${letters.join('')}`;
-    if (!taken.has(name)) return { provider, name, secret: new Secret(randomBytes(32).toString('base64')) };
+    if (!taken.has(name)) return namedKey(provider, name);
   }
+}
+
+export function namedKey(provider: LocalProvider, name: string): Key {
+  return { provider, name, secret: new Secret(randomBytes(32).toString('base64')) };
 }

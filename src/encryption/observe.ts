@@ -27,6 +27,8 @@ export interface MemberLook extends MemberSeen {
   readonly container: ApiserverContainer;
   readonly path: string;
   readonly onDisk: NodeFile | undefined;
+  /** Of the Kubernetes version it says; undefined while it does not serve. */
+  readonly minor: number | undefined;
 }
 
 export interface Look extends Seen {
@@ -74,13 +76,14 @@ export async function lookAtMember(
   const onDisk = await world.files.read(node, path, signal);
   const file = onDisk === undefined ? undefined : parseProviderFile(onDisk.text, `${node}: ${path}`);
   const { ready, serves } = await readiness(world.kube, node, signal);
-  const look = { node, flag: flagPath !== undefined, file, ready, container, path, onDisk };
+  const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
+  const look = { node, flag: flagPath !== undefined, file, ready, container, path, onDisk, minor };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
   if (!container.running) return { ...look, loaded: 'no' };
   if (flagPath === undefined) return { ...look, loaded: 'yes' };
-  if (onDisk === undefined || !serves) return { ...look, loaded: 'no' };
-  if ((await serverVersion(world.kube, node, signal)).minor >= reportsHash) {
+  if (onDisk === undefined || minor === undefined) return { ...look, loaded: 'no' };
+  if (minor >= reportsHash) {
     const hash = await loadedHash(world.kube, node, signal);
     return { ...look, loaded: hash?.replace(/^sha256:/, '') === onDisk.sha256 ? 'yes' : 'no' };
   }

@@ -68,6 +68,7 @@ export async function rewriteAll(
           onProgress: ({ done, total, rate, eta, paused }) =>
             task.progress(
               `${done}/${total}, ${Math.round(rate)}/s${eta === undefined ? '' : `, ${Math.ceil(eta)} s left`}${paused === undefined ? '' : ` (${paused})`}`,
+              { done, total, rate, eta },
             ),
         });
         rewritten += result.rewritten;
@@ -75,7 +76,10 @@ export async function rewriteAll(
           ...result.failed.map((each) => `${found.pattern} ${each.namespace}/${each.name}: ${each.reason}`),
         );
         if (result.unlisted !== undefined) problems.push(`${found.pattern}: ${result.unlisted}`);
-        task.done(`rewrote ${result.rewritten} of ${result.total} ${found.pattern}`);
+        const current = result.total - result.rewritten;
+        task.done(
+          `rewrote ${result.rewritten} ${found.pattern}${current === 0 ? '' : `, ${current} needed nothing`}`,
+        );
       });
     }
   }

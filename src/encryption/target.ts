@@ -7,10 +7,20 @@ import {
   noFile,
   parseProviderFile,
   renderProviderFile,
+  sameMeaning,
   writeKeyOf,
   type ProviderFile,
 } from './configuration.ts';
-import { keyId, type Key } from './key.ts';
+import { keyId, type Key, type LocalProvider } from './key.ts';
+import {
+  answers,
+  managedShape,
+  notRotatable,
+  resolveCustom,
+  sameShape,
+  type Managed,
+  type Wanted,
+} from './wanted.ts';
 
 /** `up` follows cluster.yml, `resume` the open transition, `abort` goes back to what was in force before it. */
 export type Action = 'up' | 'rotate' | 'resume' | 'abort';
@@ -18,13 +28,15 @@ export type Action = 'up' | 'rotate' | 'resume' | 'abort';
 export interface TargetRequest {
   readonly action: Action;
   /** What cluster.yml asks. */
-  readonly enabled: boolean;
+  readonly wanted: Wanted;
   readonly state: ClusterState;
   /** Provider files found on the members' disks. */
   readonly onNodes: readonly ProviderFile[];
   readonly now: Date;
   /** Makes a key under a name that is not in `taken`. */
-  readonly newKey: (taken: ReadonlySet<string>) => Key;
+  readonly newKey: (provider: LocalProvider, taken: ReadonlySet<string>) => Key;
+  /** Makes a key of this name. */
+  readonly namedKey: (provider: LocalProvider, name: string) => Key;
 }
 
 export interface Target {
@@ -42,7 +54,7 @@ export interface Target {
  * without a transition) or UNSUPPORTED (a custom configuration is in force).
  */
 export function chooseTarget(request: TargetRequest): Target {
-  const { action, enabled, state, onNodes, now } = request;
+  const { action, wanted, state, onNodes, now } = request;
   const rotate = action === 'rotate';
   const text = state.document.currentState?.encryptionConfig ?? '';
   const current = fileOf(text, 'currentState.encryptionConfig');
@@ -50,7 +62,6 @@ export function chooseTarget(request: TargetRequest): Target {
     state.document.desiredState?.encryptionConfig ?? '',
     'desiredState.encryptionConfig',
   );
-  for (const file of [current, desired, ...onNodes]) refuseCustom(file);
   const open = state.tsrke.transition;
 
   const choose = (file: ProviderFile, kind: TransitionKind, note?: string, minted = false): Target => {
@@ -71,7 +82,7 @@ export function chooseTarget(request: TargetRequest): Target {
   if (action === 'abort') return choose(...abortOf(open, current, desired));
   if (action === 'resume' && open?.target === '') return choose(noFile, open.kind, continuing(open));
 
-  if (!enabled && (action !== 'resume' || open === undefined)) {
+  if (wanted.kind === 'off' && (action !== 'resume' || open === undefined)) {
     if (rotate) {
       throw new TsrkeError(
         'NOT_ENABLED',
@@ -94,13 +105,61 @@ export function chooseTarget(request: TargetRequest): Target {
 
   if (open !== undefined && open.target !== '') {
     const file = parseProviderFile(open.target, "the state's open transition");
-    return choose(file, open.kind, `${continuing(open)}${rotate ? '; no further key is made' : ''}`);
+    if (action === 'resume' || answers(file, wanted)) {
+      return choose(file, open.kind, `${continuing(open)}${rotate ? '; no further key is made' : ''}`);
+    }
   }
+  const openKeys = open === undefined ? [] : localKeysOf(fileOf(open.target, 'open transition'));
+  if (wanted.kind === 'custom') {
+    const ring = state.tsrke.keyRing.filter((key) => key.retired === undefined);
+    const known = [...openKeys, ...localKeysOf(current), ...ring];
+    const ever = [
+      ...state.tsrke.keyRing,
+      ...[current, desired, ...onNodes].flatMap(localKeysOf),
+      ...openKeys,
+    ];
+    const resolved = resolveCustom(wanted.text, { known, ever, rotate, newKey: request.namedKey });
+    if (rotate && !resolved.rotatable) throw notRotatable(resolved.file);
+    if (action === 'resume') throw nothingOpen(action);
+    const same = sameMeaning(resolved.file, current);
+    return choose(resolved.file, rotate ? 'rotate' : same ? 'adopt' : 'change', undefined, resolved.minted);
+  }
+  if (wanted.kind === 'off') throw nothingOpen('resume');
+  return chooseManaged(request, wanted, { current, desired, openKeys, choose });
+}
 
-  const [first] = localKeysOf(current);
+/** One key, made and kept here. */
+function chooseManaged(
+  { action, state, onNodes, newKey }: TargetRequest,
+  wanted: Managed,
+  {
+    current,
+    desired,
+    openKeys,
+    choose,
+  }: {
+    readonly current: ProviderFile;
+    readonly desired: ProviderFile;
+    readonly openKeys: readonly Key[];
+    readonly choose: (file: ProviderFile, kind: TransitionKind, note?: string, minted?: boolean) => Target;
+  },
+): Target {
+  const open = state.tsrke.transition;
+  const ours = (key: Key) => key.provider === wanted.provider;
+  const fileWith = (key: Key) => managedFile(key, wanted.resources);
+  const [begun] = openKeys.filter(ours);
+  if (begun !== undefined) {
+    return choose(
+      fileWith(begun),
+      'change',
+      `cluster.yml asks for another change by now; key ${begun.name} goes on`,
+    );
+  }
+  const shape = managedShape(current);
+  const keys = shape === undefined ? [] : localKeysOf(current).filter(ours);
+  const [first] = keys;
   if (first !== undefined) {
-    const keys = localKeysOf(current);
-    const file = managedFile(first);
+    const file = fileWith(first);
     if (open !== undefined) {
       return choose(file, 'enable', `the ${open.kind} is taken back; key ${first.name} goes on`);
     }
@@ -111,10 +170,11 @@ export function chooseTarget(request: TargetRequest): Target {
         `a rotation to key ${first.name} was interrupted (the state holds ${keys.length} keys); it is finished, and no further key is made`,
       );
     }
-    const writes = writeKeyOf(current, 'secrets').id !== 'identity';
+    const [resource = 'secrets'] = shape?.resources ?? [];
+    const writes = writeKeyOf(current, resource).id !== 'identity';
     if (!writes) return choose(file, 'enable', `a disable was interrupted; key ${first.name} goes on`);
     const [old] = localKeysOf(desired);
-    if (old !== undefined && writeKeyOf(desired, 'secrets').id !== writeKeyOf(current, 'secrets').id) {
+    if (old !== undefined && ours(old) && keyId(old) !== keyId(first)) {
       return choose(
         file,
         'rotate',
@@ -122,29 +182,33 @@ export function chooseTarget(request: TargetRequest): Target {
       );
     }
     if (action === 'resume') throw nothingOpen(action);
-    if (!rotate) return choose(file, 'adopt');
-    const key = request.newKey(takenNames(state, onNodes));
-    return choose(managedFile(key), 'rotate', undefined, true);
+    if (action !== 'rotate') return choose(file, sameShape(shape, wanted) ? 'adopt' : 'change');
+    const key = newKey(wanted.provider, takenNames(state, onNodes));
+    return choose(fileWith(key), 'rotate', undefined, true);
   }
 
+  const isOff = current.entries.length === 0;
   const retired = new Set(
     state.tsrke.keyRing.filter((key) => key.retired !== undefined).map((key) => key.name),
   );
-  const [left] = [desired, ...onNodes].flatMap(localKeysOf).filter((key) => !retired.has(key.name));
+  const [left] = (isOff ? [desired, ...onNodes] : [])
+    .flatMap(localKeysOf)
+    .filter((key) => ours(key) && !retired.has(key.name));
   if (left !== undefined) {
     return choose(
-      managedFile(left),
+      fileWith(left),
       'enable',
       `an enable with key ${left.name} was interrupted; it is finished with that key`,
     );
   }
   if (action === 'resume') throw nothingOpen(action);
-  if (rotate) {
+  if (isOff && action === 'rotate') {
     throw new TsrkeError('NOT_ENABLED', 'encryption of secrets was not enabled on this cluster yet', {
       next: 'run `tsrke up` first',
     });
   }
-  return choose(managedFile(request.newKey(takenNames(state, onNodes))), 'enable', undefined, true);
+  const key = newKey(wanted.provider, takenNames(state, onNodes));
+  return choose(fileWith(key), isOff ? 'enable' : 'change', undefined, true);
 }
 
 function continuing(open: Transition): string {
@@ -158,12 +222,15 @@ function nothingOpen(action: 'resume' | 'abort'): TsrkeError {
 }
 
 /** The file that an abort would go back to, as far as RKE's two texts tell it; `''`: encryption was off. */
-function inForce(current: ProviderFile, desired: ProviderFile): string | undefined {
-  const [first, ...others] = localKeysOf(current);
+function inForce(current: ProviderFile, desired: ProviderFile): string {
+  const [, ...others] = localKeysOf(current);
+  const shape = managedShape(current);
+  if (shape === undefined || others.length === 0) {
+    return current.entries.length === 0 ? '' : renderProviderFile(current);
+  }
   // RKE writes [new, old] into currentState while desiredState still has [old].
-  const [before] =
-    others.length > 0 ? [...localKeysOf(desired).filter((key) => isIn(key, others)), ...others] : [first];
-  return before === undefined ? '' : renderProviderFile(managedFile(before));
+  const [before] = [...localKeysOf(desired).filter((key) => isIn(key, others)), ...others];
+  return before === undefined ? '' : renderProviderFile(managedFile(before, shape.resources));
 }
 
 function isIn(key: Key, keys: readonly Key[]): boolean {
@@ -179,9 +246,9 @@ function abortOf(
   if (open?.kind === 'abort') {
     return [open.target === '' ? noFile : fileOf(open.target, 'open transition'), 'abort', continuing(open)];
   }
-  const interrupted = localKeysOf(current).length > 1;
+  const interrupted = managedShape(current) !== undefined && localKeysOf(current).length > 1;
   if (open === undefined && !interrupted) throw nothingOpen('abort');
-  const text = open?.from ?? inForce(current, desired) ?? '';
+  const text = open?.from ?? inForce(current, desired);
   const what = open === undefined ? 'rotation that was interrupted' : `${open.kind} of ${open.started}`;
   return [fileOf(text, 'open transition'), 'abort', `going back from the ${what}`];
 }
@@ -192,17 +259,4 @@ function fileOf(text: string, part: string): ProviderFile {
 
 function takenNames(state: ClusterState, files: readonly ProviderFile[]): Set<string> {
   return new Set([...state.tsrke.keyRing, ...files.flatMap(localKeysOf)].map((key) => key.name));
-}
-
-/** What RKE's managed mode and tsrke write: Secrets only, aescbc keys and identity. */
-function refuseCustom(file: ProviderFile): void {
-  const managed = file.entries.every(
-    ({ resources, providers }) =>
-      resources.every((each) => each === 'secrets') &&
-      providers.every(({ kind }) => kind === 'aescbc' || kind === 'identity'),
-  );
-  if (managed) return;
-  throw new TsrkeError('UNSUPPORTED', 'a custom encryption configuration is in force on this cluster', {
-    next: 'this version manages aescbc keys for Secrets only; nothing was changed',
-  });
 }

@@ -12,6 +12,8 @@ export interface World {
   readonly etcdPrefix: string;
   /** Names of keys that the state here lacks and the cluster's own copy of it has. */
   readonly keysElsewhere: readonly string[];
+  /** Minor version of cluster.yml's Kubernetes, where no apiserver tells its own. */
+  readonly minor: number;
   readonly clock: Clock;
   readonly report: Report;
   /**

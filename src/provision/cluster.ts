@@ -1,6 +1,6 @@
 /** Builds the world of one cluster: connections, certificates out of the state, etcd as kube-apiserver names it. */
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
-import { runsOnDocker } from '../config/versions.ts';
+import { defaultVersion, runsOnDocker } from '../config/versions.ts';
 import { providerPathOf, type World } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
 import { etcdArguments } from '../etcd/arguments.ts';
@@ -100,6 +100,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         etcds,
         etcdPrefix: prefix,
         keysElsewhere: met.lacks,
+        minor: Number(/^v?1\.(\d+)/.exec(config.kubernetesVersion ?? defaultVersion)?.[1]),
         clock,
         report,
         members: (each) => members(sources, each),

@@ -18,7 +18,7 @@ export interface RkeHalf {
   encryptionConfig?: string;
 }
 
-export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'adopt' | 'abort';
+export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'change' | 'adopt' | 'abort';
 
 export interface Transition {
   readonly kind: TransitionKind;
@@ -58,6 +58,8 @@ export interface TsrkeBlock {
   readonly proof?: ProofRecord;
   readonly loaded: Readonly<Record<string, LoadedRecord>>;
   readonly hostKeys: Readonly<Record<string, string | readonly string[]>>;
+  /** Fields of cluster.yml that RKE does not know, as they were last acted on. */
+  readonly config?: JsonObject;
 }
 
 /** The file as parsed; fields that nobody here knows are kept in their places. */
@@ -167,6 +169,9 @@ export function serialiseWithoutKeys(state: ClusterState): string {
   for (const half of ['desiredState', 'currentState'] as const) {
     const part = document[half];
     if (part?.encryptionConfig !== undefined) part.encryptionConfig = strip(part.encryptionConfig);
+    const services = part?.rkeConfig?.['services'];
+    const kubeApi = isObject(services) ? services['kubeApi'] : undefined;
+    if (isObject(kubeApi)) withoutCustomKeys(kubeApi['secretsEncryptionConfig']);
   }
   const block = document['tsrke'];
   if (isObject(block) && isObject(block['transition'])) {
@@ -176,6 +181,17 @@ export function serialiseWithoutKeys(state: ClusterState): string {
     }
   }
   return goJson(document, undefined);
+}
+
+/** custom_config as rkeConfig has it, keys and all. */
+function withoutCustomKeys(value: unknown): void {
+  if (Array.isArray(value)) for (const each of value) withoutCustomKeys(each);
+  if (!isObject(value)) return;
+  for (const [name, field] of Object.entries(value)) {
+    if (name === 'secret' && typeof field === 'string')
+      value[name] = `sha256:${new Secret(field).fingerprint}`;
+    else withoutCustomKeys(field);
+  }
 }
 
 function withBlock(state: ClusterState, secretOf: (key: Key) => string): StateDocument {

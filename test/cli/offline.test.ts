@@ -50,8 +50,16 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-function tsrke(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const env = { PATH: process.env['PATH'], HOME: dir, NO_COLOR: '1' };
+interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const tsrke = (...args: string[]): Promise<Ran> => tsrkeIn({}, ...args);
+
+function tsrkeIn(more: NodeJS.ProcessEnv, ...args: string[]): Promise<Ran> {
+  const env = { PATH: process.env['PATH'], HOME: dir, NO_COLOR: '1', ...more };
   return new Promise((resolve) => {
     execFile(
       process.execPath,
@@ -159,13 +167,38 @@ describe.each(['up', 'encrypt rotate-key'])('tsrke %s', (words) => {
     await refused(1, /^h1: .*\(NODE_UNREACHABLE\)/m, /ECONNREFUSED/);
   });
 
+  it('names each node that cannot be reached', async () => {
+    edit((text) => {
+      const [node] = /^- address[^]*?(?=^\w)/m.exec(text) ?? [''];
+      return text.replace(node, node + node.replace('127.0.0.1', '127.0.0.2').replace('h1', 'h2'));
+    });
+    await refused(1, /^h1: .*\(NODE_UNREACHABLE\)/m, /^h2: .*\(NODE_UNREACHABLE\)/m);
+  });
+
+  it('takes the path of cluster.yml from RKE_CONFIG', async () => {
+    const { code, stderr } = await tsrkeIn({ RKE_CONFIG: 'other.yml' }, ...command);
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^other\.yml cannot be read/m);
+  });
+
   it('shows its help', async () => {
     const { code, stdout, stderr } = await tsrke(...command, '--help');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`Usage: tsrke ${words} [options]`);
-    for (const flag of ['--config', '--ssh-agent-auth', '--ignore-docker-version', '--ignore-unknown-keys']) {
+    for (const flag of [
+      '--config',
+      '--ssh-agent-auth',
+      '--ignore-docker-version',
+      '--ignore-unknown-keys',
+      '--output',
+      '--debug',
+    ]) {
       expect(stdout).toContain(flag);
     }
+    expect(stdout).toMatch(/^Examples:\n {2}tsrke /m);
+    expect(stdout).toMatch(/^Exit codes:\n {2}0 .*\n {2}1 .*\n {2}3 .*\n {2}4 .*\n {2}130 /m);
+    expect(stdout).toMatch(/^Environment:\n {2}RKE_CONFIG .*\n {2}SSH_AUTH_SOCK .*\n {2}NO_COLOR /m);
+    expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
   });
 });
 

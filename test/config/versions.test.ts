@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import {
   atLeast,
   defaultVersion,
-  dockerVersions,
   knownVersions,
   kubernetesVersion,
+  runsOnDocker,
   serviceOptions,
 } from '../../src/config/versions.ts';
 
@@ -42,10 +42,7 @@ describe('the catalogue', () => {
     expect(version(known).systemImages[image]).toBe(wanted);
   });
 
-  test('says which Docker versions and arguments belong to a minor version', () => {
-    expect(dockerVersions(version('v1.24.2-rancher1-1'))).not.toContain('25.0.x');
-    expect(dockerVersions(version('v1.26.8-rancher1-1'))).toContain('25.0.x');
-    expect(dockerVersions(version('v1.30.5-rancher1-1'))?.at(-1)).toBe('27.2.x');
+  test('says which arguments belong to a minor version', () => {
     expect(serviceOptions(version('v1.24.2-rancher1-1'))?.['kubeController']).toHaveProperty(
       'pod-eviction-timeout',
     );
@@ -54,10 +51,25 @@ describe('the catalogue', () => {
     );
   });
 
+  test.each<[string | undefined, string, boolean]>([
+    ['v1.24.2-rancher1-1', '20.10.24', true],
+    ['v1.24.2-rancher1-1', '25.0.1', false],
+    ['v1.26.8-rancher1-1', '25.0.1', true],
+    ['v1.30.5-rancher1-1', '27.2.0', true],
+    ['v1.30.5-rancher1-1', '27.20.0', false],
+    ['v1.30.5-rancher1-1', '1.13.1', true],
+    ['v1.30.5-rancher1-1', '1.130.1', false],
+    [undefined, '27.3.1', false],
+    // Of these nobody can say.
+    ['v1.31.1-rancher1-1', '99.0.0', true],
+    ['my own', '99.0.0', true],
+  ])('%s runs on Docker %s: %s', (kubernetes, docker, wanted) => {
+    expect(runsOnDocker(kubernetes, docker)).toBe(wanted);
+  });
+
   test('knows nothing of a minor version beyond it', () => {
     const later = version('v1.31.1-rancher1-1');
     expect(later).toMatchObject({ known: false, systemImages: {} });
-    expect(dockerVersions(later)).toBeUndefined();
     expect(serviceOptions(later)).toBeUndefined();
   });
 });

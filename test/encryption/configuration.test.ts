@@ -54,6 +54,7 @@ test('KMS and names that YAML would take for something else come back as they we
         resources: ['secrets', '*.apps'],
         providers: [
           { kms: { apiVersion: 'v2', name: 'true', endpoint: 'unix:///run/kms.sock', timeout: '3s' } },
+          { kms: { apiVersion: 'v1', name: 'b', endpoint: 'unix:///run/kms.sock', cachesize: 1000 } },
           { aesgcm: { keys: [{ name: '0x10', secret }] } },
           { identity: {} },
         ],
@@ -61,11 +62,10 @@ test('KMS and names that YAML would take for something else come back as they we
     ],
   });
   const file = parseProviderFile(text, 'it');
-  expect(parseProviderFile(renderProviderFile(file), 'it').entries[0]?.providers[0]).toEqual(
-    file.entries[0]?.providers[0],
-  );
+  const again = parseProviderFile(renderProviderFile(file), 'it');
+  expect(again.entries[0]?.providers.slice(0, 2)).toEqual(file.entries[0]?.providers.slice(0, 2));
   expect(film(parseProviderFile(renderProviderFile(file), 'it'))).toBe(
-    'secrets+*.apps: kms2:true,aesgcm:0x10,identity',
+    'secrets+*.apps: kms2:true,kms1:b,aesgcm:0x10,identity',
   );
 });
 

@@ -1,8 +1,13 @@
 import { expect, test } from 'vitest';
 import { film, renderProviderFile, type ProviderFile } from '../../src/encryption/configuration.ts';
-import { chooseTarget, type TargetRequest } from '../../src/encryption/target.ts';
+import { withFinished } from '../../src/encryption/apply.ts';
+import { chooseTarget, type Target, type TargetRequest } from '../../src/encryption/target.ts';
+import type { Wanted } from '../../src/encryption/wanted.ts';
 import { parseState, type RkeHalf } from '../../src/state/rkestate.ts';
 import { key, secretsFile } from './samples.ts';
+
+const off: Wanted = { kind: 'off' };
+const on: Wanted = { kind: 'managed', provider: 'aescbc', resources: ['secrets'] };
 
 function half(strip: string): RkeHalf {
   return strip === '' ? {} : { encryptionConfig: renderProviderFile(secretsFile(strip)) };
@@ -12,11 +17,12 @@ function request(current: string, desired: string, more: Partial<TargetRequest> 
   const text = JSON.stringify({ desiredState: half(desired), currentState: half(current) });
   return {
     action: 'up',
-    enabled: true,
+    wanted: on,
     state: parseState(text, 'it'),
     onNodes: [],
     now: new Date(0),
-    newKey: () => key('minted'),
+    newKey: (provider) => ({ ...key('minted'), provider }),
+    namedKey: (provider, name) => ({ ...key(name, `made ${name}`), provider }),
     ...more,
   };
 }
@@ -69,7 +75,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     'k,identity',
     '',
     'k,identity',
-    { enabled: false },
+    { wanted: off },
     'identity (no file)',
     undefined,
   ],
@@ -78,7 +84,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     'k,identity',
     '',
     'identity,k',
-    { enabled: false },
+    { wanted: off },
     'identity (no file)',
     undefined,
   ],
@@ -87,7 +93,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     'k,identity',
     '',
     '',
-    { enabled: false },
+    { wanted: off },
     'identity (no file)',
     undefined,
   ],
@@ -96,7 +102,7 @@ test.each<[string, string, string, string, Partial<TargetRequest>, string, RegEx
     '',
     'k,identity',
     '',
-    { enabled: false },
+    { wanted: off },
     'identity (no file)',
     /taken back/,
   ],
@@ -132,18 +138,117 @@ test.each([
   ['encryption is off in cluster.yml', 'k,identity', false],
   ['encryption was never enabled', '', true],
 ])('NOT_ENABLED: rotate while %s', (_, strip, enabled) => {
-  expect(() => chooseTarget(request(strip, strip, { enabled, action: 'rotate' }))).toThrow(
+  expect(() => chooseTarget(request(strip, strip, { wanted: enabled ? on : off, action: 'rotate' }))).toThrow(
     expect.objectContaining({ code: 'NOT_ENABLED' }),
   );
 });
 
-test('a custom configuration in force is refused', () => {
-  const custom: ProviderFile = {
-    entries: [{ resources: ['configmaps'], providers: [{ kind: 'identity' }] }],
-  };
-  expect(() => chooseTarget(request('', '', { onNodes: [custom] }))).toThrow(
-    expect.objectContaining({ code: 'UNSUPPORTED' }),
-  );
+/** The state as it is once the change is finished: its file in both halves, no transition, other keys retired. */
+function finished({ file, state }: Target): TargetRequest['state'] {
+  const text = file.entries.length === 0 ? {} : { encryptionConfig: renderProviderFile(file) };
+  const done = withFinished(file, state, new Date(1));
+  return { ...done, document: { desiredState: text, currentState: text } };
+}
+
+test.each<[string, Partial<Extract<Wanted, { kind: 'managed' }>>, string, boolean]>([
+  [
+    'another provider gets a key of its own',
+    { provider: 'secretbox' },
+    'secrets: secretbox:minted,identity',
+    true,
+  ],
+  [
+    'more resources go on with the same key',
+    { resources: ['secrets', 'configmaps'] },
+    'secrets+configmaps: aescbc:k,identity',
+    false,
+  ],
+])('%s', (_, more, target, minted) => {
+  const chosen = chooseTarget(request('k,identity', 'k,identity', { wanted: { ...on, ...more } as Wanted }));
+  expect(film(chosen.file)).toBe(target);
+  expect(chosen.minted).toBe(minted);
+  expect(chosen.state.tsrke.transition?.kind).toBe('change');
+  const again = chooseTarget({
+    ...request('', ''),
+    wanted: { ...on, ...more } as Wanted,
+    state: finished(chosen),
+  });
+  expect(film(again.file)).toBe(target);
+  expect(again.minted).toBe(false);
+});
+
+test('a target that changes midway goes on with the key that was made for it', () => {
+  const wanted: Wanted = { ...on, resources: ['secrets', 'configmaps'] } as Wanted;
+  const chosen = chooseTarget({ ...begun('', {}), wanted });
+  expect(film(chosen.file)).toBe('secrets+configmaps: aescbc:minted,identity');
+  expect(chosen.minted).toBe(false);
+});
+
+/** As cluster.yml has it: `made` without a secret, `own` with one. */
+const custom = (...names: string[]): Wanted => ({
+  kind: 'custom',
+  text: JSON.stringify({
+    kind: 'EncryptionConfiguration',
+    apiVersion: 'apiserver.config.k8s.io/v1',
+    resources: [
+      {
+        resources: ['secrets', 'configmaps'],
+        providers: [
+          {
+            aesgcm: {
+              keys: names.map((name) => ({
+                name,
+                ...(name === 'own' ? { secret: key('own').secret.reveal() } : {}),
+              })),
+            },
+          },
+          { identity: {} },
+        ],
+      },
+    ],
+  }),
+});
+
+test('a custom file is taken as it is; keys without a secret are made, kept and rotated by generations', () => {
+  const first = chooseTarget(request('', '', { wanted: custom('made', 'own') }));
+  const strip = (names: string) => `secrets+configmaps: ${names},identity`;
+  expect(film(first.file)).toBe(strip('aesgcm:made,aesgcm:own'));
+  expect(first.minted).toBe(true);
+  const kept = { ...request('', ''), wanted: custom('made', 'own') };
+  const cutOff = chooseTarget({ ...kept, state: first.state });
+  expect([cutOff.file, cutOff.minted]).toEqual([first.file, false]);
+  const same = chooseTarget({ ...kept, state: finished(first) });
+  expect([same.file, same.minted]).toEqual([first.file, false]);
+
+  const rotated = chooseTarget({ ...kept, action: 'rotate', state: finished(first) });
+  expect(film(rotated.file)).toBe(strip('aesgcm:made-2,aesgcm:own'));
+  const onceMore = chooseTarget({ ...kept, action: 'rotate', state: rotated.state });
+  expect([onceMore.file, onceMore.minted]).toEqual([rotated.file, false]);
+  const after = chooseTarget({ ...kept, state: finished(rotated) });
+  expect([after.file, after.minted]).toEqual([rotated.file, false]);
+
+  const back = chooseTarget({ ...kept, wanted: on, state: finished(rotated) });
+  expect(film(back.file)).toBe('secrets: aescbc:minted,identity');
+  const taken = chooseTarget({ ...kept, state: finished(back) });
+  expect(film(taken.file)).toBe(strip('aesgcm:made-3,aesgcm:own'));
+});
+
+test('NOT_ROTATABLE: the write key’s secret stands in cluster.yml', () => {
+  const wanted = custom('own', 'made');
+  const { state } = chooseTarget(request('', '', { wanted }));
+  expect(() =>
+    chooseTarget({
+      ...request('', ''),
+      wanted,
+      state: finished({
+        file: chooseTarget({ ...request('', ''), wanted, state }).file,
+        state,
+        note: undefined,
+        minted: false,
+      }),
+      action: 'rotate',
+    }),
+  ).toThrow(expect.objectContaining({ code: 'NOT_ROTATABLE' }));
 });
 
 /** What was begun from there: the state as it was saved before the first push. */
@@ -159,7 +264,7 @@ function begun(strip: string, more: Partial<TargetRequest>): TargetRequest {
 test.each<[string, string, Partial<TargetRequest>, string]>([
   ['an enable', '', {}, 'identity (no file)'],
   ['a rotation', 'k,identity', { action: 'rotate' }, 'k,identity'],
-  ['a disable', 'k,identity', { enabled: false }, 'k,identity'],
+  ['a disable', 'k,identity', { wanted: off }, 'k,identity'],
 ])('abort goes back from %s, and goes on when it was cut off itself', (_, strip, more, target) => {
   const aborted = chooseTarget({ ...begun(strip, more), action: 'abort' });
   expect(short(aborted.file)).toBe(target);
@@ -173,10 +278,10 @@ test.each<[string, string, Partial<TargetRequest>, string]>([
 test.each<[string, string, Partial<TargetRequest>, string]>([
   ['an enable', '', {}, 'minted,identity'],
   ['a rotation', 'k,identity', { action: 'rotate' }, 'minted,identity'],
-  ['a disable', 'k,identity', { enabled: false }, 'identity (no file)'],
+  ['a disable', 'k,identity', { wanted: off }, 'identity (no file)'],
 ])('resume finishes %s, whatever cluster.yml says by now', (_, strip, more, target) => {
-  for (const enabled of [true, false]) {
-    const resumed = chooseTarget({ ...begun(strip, more), enabled, action: 'resume' });
+  for (const wanted of [on, off]) {
+    const resumed = chooseTarget({ ...begun(strip, more), wanted, action: 'resume' });
     expect(short(resumed.file)).toBe(target);
     expect(resumed.minted).toBe(false);
   }
@@ -194,7 +299,7 @@ test.each<['resume' | 'abort', string, boolean]>([
   ['abort', 'k,identity', true],
   ['abort', '', false],
 ])('NOTHING_OPEN: %s with "%s" at rest', (action, strip, enabled) => {
-  expect(() => chooseTarget(request(strip, strip, { action, enabled }))).toThrow(
+  expect(() => chooseTarget(request(strip, strip, { action, wanted: enabled ? on : off }))).toThrow(
     expect.objectContaining({ code: 'NOTHING_OPEN' }),
   );
 });

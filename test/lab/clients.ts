@@ -1,6 +1,6 @@
 /** Clients that use every kube-apiserver all the while: what they meet is what a rotation costs its cluster. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { KubeAnswer, LabHost } from './real-lab.ts';
+import type { KubeAnswer, LabHost } from './lab.ts';
 
 export interface HostCounts {
   ok: number;

@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: a real three-node cluster on this machine, and the main job on it: enable, rotate, disable, with
+ * `npm run demo:real`: a real three-node cluster on this machine, and the main job on it: enable, rotate, disable, with
  * what lies in etcd shown before and after each. Needs root on Linux.
  */
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -31,7 +31,9 @@ recipe() { # go module folder, ldflags
 APISERVER_BIN=$CACHE/kube-apiserver-$KUBERNETES-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES)")
 APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)")
 ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
-ORACLE_BIN=$CACHE/oracle-$KUBERNETES-$(recipe oracle "-s -w")
+# kube-apiserver's own judgement of provider files, one binary per Kubernetes minor: see oracles.sh.
+ORACLES=$CACHE/oracles
+ORACLE_MINORS=${TSRKE_ORACLES:-1.24 1.26 1.28 1.30 1.32 1.34 1.37} # of 1.24 to 1.37
 KUBECTL_FLAGS=$(apiserver_flags $KUBERNETES)
 KUBECTL_BIN=$CACHE/kubectl-$KUBERNETES-$(recipe kubectl "$KUBECTL_FLAGS")
 

@@ -4,112 +4,33 @@
  * the next of this process, the cluster is made anew for each.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import Docker, { type ContainerCreateOptions, type ContainerInspectInfo } from 'dockerode';
 import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
 import { startClients, type RunningClients } from './clients.ts';
-import { openEtcd, type LabEtcd } from './lab-etcd.ts';
+import {
+  NumberedSecrets,
+  poll,
+  type KubeAnswer,
+  type LabHost,
+  type LabOptions,
+  type Ran,
+  type Lab,
+} from './lab.ts';
+import { openEtcd } from './lab-etcd.ts';
+import { TsrkeRuns } from './tsrke-runs.ts';
 
-export interface LabOptions {
-  readonly hosts?: 1 | 3;
-  readonly encryption?: 'off' | 'on';
-  /** Secrets to make at once, in namespace `default`; default none. */
-  readonly secrets?: number;
-  readonly secretSize?: number;
-  readonly version?: '1.34' | '1.33';
-  /** kube-apiserver's arguments as its container is created with them, e.g. with one more. */
-  readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
-}
-
-export interface Ran {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-export interface LabHost {
-  readonly name: string;
-  readonly address: string;
-  readonly docker: Docker;
-  sh(command: string): Promise<Ran>;
-  /** Of the container of this name; default kube-apiserver. */
-  inspect(name?: string): Promise<ContainerInspectInfo>;
-  readFile(path: string): Promise<string | undefined>;
-  writeFile(path: string, text: string, mode: number): Promise<void>;
-  /** Kills every process at once and starts again; resolves when dockerd answers (see RealLab.ready). */
-  reboot(): Promise<void>;
-  unplug(): Promise<void>;
-  plug(): Promise<void>;
-  /** How often kube-apiserver's container was started since the lab was open: restarts, recreations, reboots. */
-  apiserverStarts(): Promise<number>;
-}
-
-export interface KubeAnswer {
-  readonly status: number;
-  readonly text: string;
-}
-
-export interface TsrkeOptions {
-  readonly env?: Readonly<Record<string, string>>;
-  readonly input?: string;
-  /** SIGKILL to tsrke and all it started as soon as stdout and stderr so far match. */
-  readonly killWhen?: RegExp;
-  /** This signal, once, as soon as stdout and stderr so far match. */
-  readonly signalWhen?: { readonly match: RegExp; readonly signal: NodeJS.Signals };
-  /** Each piece of stdout and stderr as it comes. */
-  readonly onOutput?: (text: string) => void;
-}
-
-export interface RealLab {
-  readonly dir: string;
-  /** Path of cluster.yml. */
-  readonly config: string;
-  /** Path of cluster.rkestate. */
-  readonly state: string;
-  /** What gets into the hosts by SSH as root, or as `operator` of the docker group. All paths in `dir`. */
-  readonly ssh: {
-    /** Private key that the hosts accept; cluster.yml names it, and it is ~/.ssh/id_ed25519 of `tsrke`. */
-    readonly key: string;
-    /** Private key of the CA whose user certificates they accept (principal: the user's name). */
-    readonly userCa: string;
-    /** The hosts' keys by address; not where OpenSSH or tsrke would look by themselves. */
-    readonly knownHosts: string;
-  };
-  readonly hosts: readonly LabHost[];
-  readonly etcd: LabEtcd;
-  /** bin/tsrke.js of this checkout (as built), in `dir`, with HOME = `dir`. */
-  tsrke(
-    args: readonly string[],
-    options?: TsrkeOptions,
-  ): Promise<Ran & { signal: NodeJS.Signals | null; seconds: number }>;
-  /** With the kube-admin certificate of the state; rejects when there is no answer. */
-  kube(
-    host: LabHost,
-    method: string,
-    path: string,
-    body?: unknown,
-    contentType?: string,
-  ): Promise<KubeAnswer>;
-  /** Numbered on from the last call with the same namespace and prefix: `secret-00001`, … */
-  createSecrets(n: number, options?: { size?: number; namespace?: string; prefix?: string }): Promise<void>;
-  startClients(): Promise<RunningClients>;
-  /** Polls until every kube-apiserver answers /readyz with 200. */
-  ready(): Promise<void>;
-  close(): Promise<void>;
-}
+export type { KubeAnswer, Lab as RealLab, LabHost, LabOptions, Ran, TsrkeOptions } from './lab.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
 const fixtures = join(root, 'test/fixtures/rke-1.6.3');
 const stateDir = '/var/lib/tsrke-lab';
 const names = ['h1', 'h2', 'h3'];
-const patience = 180_000;
 
 // --- the hosts ----------------------------------------------------------------------------------------------
 
@@ -405,24 +326,9 @@ async function createContainers(host: LabHost, count: number, options: LabOption
   }
 }
 
-async function poll(what: string, attempt: () => Promise<unknown>): Promise<void> {
-  const end = Date.now() + patience;
-  let last = '';
-  while (Date.now() < end) {
-    try {
-      last = String(await attempt());
-      if (last === 'true') return;
-    } catch (error) {
-      last = String(error);
-    }
-    await sleep(100);
-  }
-  throw new Error(`${what} took more than ${patience / 1000} s: ${last}`);
-}
-
 // --- the lab ------------------------------------------------------------------------------------------------
 
-export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
+export async function openRealLab(options: LabOptions = {}): Promise<Lab> {
   const count = options.hosts ?? 1;
   await bringUp(count);
   await Promise.all(names.slice(0, running).map(wipe));
@@ -457,8 +363,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     { ca, cert: node.certificatePEM, key: node.keyPEM },
   );
   const clients = new Set<RunningClients>();
-  const runs = new Set<ChildProcess>();
-  const numbers = new Map<string, number>();
+  const runs = new TsrkeRuns(dir);
 
   async function kube(
     host: LabHost,
@@ -480,7 +385,8 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     return { status: answer.statusCode, text: await answer.body.text() };
   }
 
-  const lab: RealLab = {
+  const secrets = new NumberedSecrets(hosts, kube);
+  const lab: Lab = {
     dir,
     config,
     state,
@@ -488,77 +394,11 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     hosts,
     etcd,
 
-    async tsrke(args, { env = {}, input, killWhen, signalWhen, onOutput } = {}) {
-      const began = performance.now();
-      const inherited = { ...process.env };
-      delete inherited['SSH_AUTH_SOCK'];
-      const child = spawn(process.execPath, [join(root, 'bin/tsrke.js'), ...args], {
-        cwd: dir,
-        env: { ...inherited, HOME: dir, ...env },
-        stdio: ['pipe', 'pipe', 'pipe'],
-        // A process group of its own, so that a kill takes whatever it started along.
-        detached: true,
-      });
-      runs.add(child);
-      child.stdin.on('error', () => undefined).end(input);
-      let stdout = '';
-      let stderr = '';
-      let signalled = false;
-      const seen = (text: string) => {
-        onOutput?.(text);
-        const all = stdout + stderr;
-        if (killWhen !== undefined && all.search(killWhen) >= 0) killGroup(child);
-        if (signalWhen !== undefined && !signalled && all.search(signalWhen.match) >= 0) {
-          signalled = true;
-          child.kill(signalWhen.signal);
-        }
-      };
-      child.stdout.setEncoding('utf8').on('data', (text: string) => {
-        stdout += text;
-        seen(text);
-      });
-      child.stderr.setEncoding('utf8').on('data', (text: string) => {
-        stderr += text;
-        seen(text);
-      });
-      return new Promise((resolve, reject) => {
-        child.on('error', reject).on('close', (code, signal) => {
-          runs.delete(child);
-          resolve({ code, signal, stdout, stderr, seconds: (performance.now() - began) / 1000 });
-        });
-      });
-    },
+    tsrke: (args, options) => runs.tsrke(args, options),
 
     kube: (host, method, path, body, contentType) => kube(host, method, path, body, contentType),
 
-    async createSecrets(n, { size = 1024, namespace = 'default', prefix = 'secret' } = {}) {
-      const [first] = hosts;
-      if (first === undefined) return;
-      const made = await lab.kube(first, 'POST', '/api/v1/namespaces', { metadata: { name: namespace } });
-      if (made.status !== 201 && made.status !== 409) throw new Error(`namespace ${namespace}: ${made.text}`);
-      const series = `${namespace}/${prefix}`;
-      let next = numbers.get(series) ?? 0;
-      const last = next + n;
-      numbers.set(series, last);
-      const worker = async (index: number) => {
-        const host = hosts[index % hosts.length] ?? first;
-        while (next < last) {
-          next += 1;
-          const secret = {
-            metadata: { name: `${prefix}-${String(next).padStart(5, '0')}` },
-            data: { value: randomBytes(size).toString('base64') },
-          };
-          const { status, text } = await lab.kube(
-            host,
-            'POST',
-            `/api/v1/namespaces/${namespace}/secrets`,
-            secret,
-          );
-          if (status !== 201) throw new Error(`secret ${secret.metadata.name}: ${status} ${text}`);
-        }
-      };
-      await Promise.all(Array.from({ length: Math.min(48, n) }, (_, index) => worker(index)));
-    },
+    createSecrets: (n, options) => secrets.create(n, options),
 
     async startClients() {
       const started = await startClients(hosts, (host, method, path, body) =>
@@ -580,7 +420,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     },
 
     async close() {
-      for (const child of runs) killGroup(child);
+      runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
       etcd.close();
       await agent.destroy();
@@ -605,16 +445,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   return lab;
 }
 
-function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  try {
-    process.kill(-child.pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
-}
-
-async function copyKeys(dir: string, hosts: readonly string[]): Promise<RealLab['ssh']> {
+async function copyKeys(dir: string, hosts: readonly string[]): Promise<Lab['ssh']> {
   const ssh = {
     key: join(dir, 'id_ed25519'),
     userCa: join(dir, 'user_ca'),
@@ -635,7 +466,7 @@ async function copyKeys(dir: string, hosts: readonly string[]): Promise<RealLab[
 }
 
 /** What RKE leaves in the API: its state as a Secret, and the nodes. */
-async function seed(lab: RealLab, fixture: Fixture): Promise<void> {
+async function seed(lab: Lab, fixture: Fixture): Promise<void> {
   const [host] = lab.hosts;
   if (host === undefined) return;
   const create = (path: string, body: unknown) =>

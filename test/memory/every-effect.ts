@@ -6,6 +6,7 @@ import { storedKeyOf } from '../../src/etcd/stored.ts';
 import type { Action } from '../../src/encryption/target.ts';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
 import { MemoryLab, Violation, type LabOptions } from './memory-lab.ts';
+import { countIn } from '../figures.ts';
 
 export interface Scenario {
   readonly lab: LabOptions;
@@ -159,6 +160,7 @@ export function mostTelling({ changes, number }: Effect): boolean {
 
 /** The reliability figures of a run, for its log. */
 export function show(title: string, { effects, faults, runs, problems }: Figures): void {
+  countIn({ effects, faults, commands: runs });
   process.stdout.write(
     `${title}: ${effects} effects, ${faults} faults injected, ${runs} commands, ${problems.length} not as it must be\n`,
   );

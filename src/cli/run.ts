@@ -1,0 +1,57 @@
+/** A command that does long work: its story as the user wants it, its result to stdout, its errors, its exit code. */
+import type { Report } from '../ports.ts';
+import { exitCodeOf, renderErrors } from './errors.ts';
+import { interruptible } from './interrupt.ts';
+import { plainReport } from './report.ts';
+import type { Story } from './story.ts';
+
+export interface RunOptions {
+  /** As the user would type it: `encrypt rotate-key`. */
+  readonly command: string;
+  readonly version: string;
+  readonly output: 'text' | 'json';
+  readonly debug: boolean;
+}
+
+/** Resolves to the sentence for the user. */
+export type Work = (report: Report, signal: AbortSignal) => Promise<string>;
+
+/** Never rejects: what goes wrong is shown, and set as the exit code. */
+export async function run(options: RunOptions, work: Work): Promise<void> {
+  await (options.output === 'json' ? runForScripts(options, work) : runForPeople(options, work));
+}
+
+async function runForPeople({ debug }: RunOptions, work: Work): Promise<void> {
+  const report = await reportFor(process.stderr, debug);
+  const signal = interruptible((text) => report.note('warning', text));
+  try {
+    process.stdout.write(`${await work(report, signal)}\n`);
+  } catch (error) {
+    process.stderr.write(`${renderErrors(error, report.steps())}\n`);
+    process.exitCode = exitCodeOf(error, signal.aborted);
+  }
+}
+
+async function reportFor(stream: NodeJS.WriteStream, debug: boolean): Promise<Story> {
+  // A terminal without a size (some CI runners have one), or one that cannot move its cursor, gets plain lines.
+  const canRedraw = stream.isTTY && stream.rows > 0 && stream.columns > 0 && process.env['TERM'] !== 'dumb';
+  if (canRedraw && !debug) return (await import('./terminal-report.ts')).terminalReport(stream);
+  return plainReport({ write: (line) => stream.write(`${line}\n`), debug });
+}
+
+async function runForScripts({ command, version, debug }: RunOptions, work: Work): Promise<void> {
+  const { emitErrors, emitter, jsonReport } = await import('./json-report.ts');
+  const emit = emitter(
+    (line) => process.stdout.write(`${line}\n`),
+    () => new Date(),
+  );
+  const report = jsonReport({ emit, debug });
+  const signal = interruptible((text) => report.note('warning', text));
+  emit({ type: 'run-started', command, version });
+  try {
+    emit({ type: 'result', exitCode: 0, text: await work(report, signal) });
+  } catch (error) {
+    emitErrors(emit, error, signal.aborted);
+    process.exitCode = exitCodeOf(error, signal.aborted);
+  }
+}

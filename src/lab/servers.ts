@@ -1,0 +1,140 @@
+/** All servers of a lab over one surface: for each node sshd, and behind it Docker's API, kube-apiserver and etcd. */
+import type { Duplex } from 'node:stream';
+import type { NodeName } from '../ports.ts';
+import { etcdCertificateName, type Bundle } from './certificates.ts';
+import type { Connections } from './connections.ts';
+import { dockerServer } from './docker-server.ts';
+import { etcdServer } from './etcd-server.ts';
+import { kubeServer } from './kube-server.ts';
+import { SshServer, type Run } from './ssh-server.ts';
+import type { LabNode, LabSurface } from './surface.ts';
+
+export interface ServersOptions {
+  readonly surface: LabSurface;
+  readonly bundle: Bundle;
+  /** Public key of the user who is let in, as in authorized_keys. */
+  readonly authorized: string;
+  /** A host's private key by the node's name, and `bastion`. */
+  readonly hostKey: (host: string) => string;
+  /** false: nothing listens at this port of the node now, so a connection is refused. */
+  readonly listens: (node: NodeName, port: number) => boolean;
+  /** What the user may run on a node over SSH. */
+  readonly run: Run;
+  /** true: the nodes listen nowhere; a bastion at 127.0.0.1 leads to them. */
+  readonly behindBastion: boolean;
+}
+
+export interface Servers {
+  /** SSH ports by node; 22 behind a bastion. */
+  readonly ports: ReadonlyMap<NodeName, number>;
+  /** The bastion's port at 127.0.0.1. */
+  readonly bastion: number | undefined;
+  /** Takes the host off the network: everything that came to it is broken off, nothing more is let in. */
+  unplug(node: NodeName): void;
+  /** Puts it back, at the same address and port. */
+  plug(node: NodeName): Promise<void>;
+  /** Serves Docker's API of the node on this stream, as its own socket does. */
+  docker(node: NodeName, stream: Duplex): void;
+  /** A stream to a port as another host of the network would get it: 6443, 2379; undefined: refused. */
+  dial(address: string, port: number): ((stream: Duplex) => void) | undefined;
+  close(): void;
+}
+
+const dockerSocket = '/var/run/docker.sock';
+const local = new Set(['127.0.0.1', 'localhost', '::1']);
+
+interface Host {
+  readonly node: LabNode;
+  readonly ssh: SshServer;
+  readonly docker: Connections;
+  /** By port, as the network and the host itself see them. */
+  readonly ports: ReadonlyMap<number, Connections>;
+  plugged: boolean;
+}
+
+/** Resolves once everything listens. */
+export async function startServers(options: ServersOptions): Promise<Servers> {
+  const { surface, bundle, behindBastion } = options;
+  const hosts = new Map<string, Host>();
+
+  const dial = (address: string, port: number) => {
+    const host = hosts.get(address);
+    if (host?.plugged !== true || !options.listens(host.node.name, port)) return undefined;
+    if (behindBastion && port === 22) return (stream: Duplex) => host.ssh.take(stream);
+    const server = host.ports.get(port);
+    return server === undefined ? undefined : (stream: Duplex) => server.take(stream);
+  };
+
+  for (const node of surface.nodes) {
+    const docker = dockerServer((ask) => surface.docker(node.name, ask));
+    const certificate = certificateOf(bundle, 'kube-apiserver');
+    const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
+    const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
+    const ssh = new SshServer({
+      hostKey: options.hostKey(node.name),
+      authorized: [options.authorized],
+      socket: (path) => (path === dockerSocket ? (stream) => docker.take(stream) : undefined),
+      run: options.run,
+      port: (address, port) => dial(local.has(address) ? node.address : address, port),
+    });
+    const ports = new Map([
+      [6443, kube],
+      [2379, etcd],
+    ]);
+    hosts.set(node.address, { node, ssh, docker, ports, plugged: true });
+  }
+
+  const ports = new Map<NodeName, number>();
+  for (const { node, ssh } of hosts.values()) {
+    ports.set(node.name, behindBastion ? 22 : await ssh.listen(node.address));
+  }
+  const bastion = behindBastion
+    ? new SshServer({
+        hostKey: options.hostKey('bastion'),
+        authorized: [options.authorized],
+        socket: () => undefined,
+        run: () => undefined,
+        port: dial,
+      })
+    : undefined;
+  const bastionPort = await bastion?.listen('127.0.0.1');
+
+  const hostOf = (name: NodeName): Host => {
+    const found = [...hosts.values()].find(({ node }) => node.name === name);
+    if (found === undefined) throw new Error(`the lab has no node ${name}`);
+    return found;
+  };
+  const breakOff = ({ ssh, docker, ports: served }: Host) => {
+    ssh.close();
+    docker.close();
+    for (const server of served.values()) server.close();
+  };
+
+  return {
+    ports,
+    bastion: bastionPort,
+    dial,
+    docker: (name, stream) => hostOf(name).docker.take(stream),
+    unplug(name) {
+      const host = hostOf(name);
+      host.plugged = false;
+      breakOff(host);
+    },
+    async plug(name) {
+      const host = hostOf(name);
+      if (host.plugged) return;
+      if (!behindBastion) await host.ssh.listen(host.node.address, ports.get(name));
+      host.plugged = true;
+    },
+    close() {
+      for (const host of hosts.values()) breakOff(host);
+      bastion?.close();
+    },
+  };
+}
+
+function certificateOf(bundle: Bundle, name: string): { ca: string; cert: string; key: string } {
+  const [ca, own] = [bundle['kube-ca'], bundle[name]];
+  if (ca === undefined || own === undefined) throw new Error(`the bundle has no certificate ${name}`);
+  return { ca: ca.certificatePEM, cert: own.certificatePEM, key: own.keyPEM };
+}

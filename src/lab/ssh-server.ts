@@ -1,0 +1,124 @@
+/** A node's sshd: publickey logins, streams to Unix sockets and to TCP ports, and the few commands that a lab knows. */
+import { createServer, type AddressInfo, type Server as TcpServer } from 'node:net';
+import type { Duplex } from 'node:stream';
+import ssh2 from 'ssh2';
+import type { AuthContext, ParsedKey, ServerChannel } from 'ssh2';
+import { StreamConnections } from './connections.ts';
+
+// ssh2 is CommonJS: Node finds not all of its names.
+const { Server, utils } = ssh2;
+
+/** What a command prints to standard output; undefined: there is no such command. */
+export type Run = (command: string) => Promise<Buffer> | undefined;
+
+export interface SshServerOptions {
+  /** Private keys, OpenSSH's format. */
+  readonly hostKey: string;
+  /** Public keys that are let in, as in authorized_keys; every user name is. */
+  readonly authorized: readonly string[];
+  /** What a Unix socket leads to; undefined: refused. */
+  readonly socket: (path: string) => ((stream: Duplex) => void) | undefined;
+  readonly run: Run;
+  /** What a TCP port leads to as seen from the node; undefined: refused. */
+  readonly port: (host: string, port: number) => ((stream: Duplex) => void) | undefined;
+}
+
+export class SshServer {
+  readonly #ssh: ssh2.Server;
+  readonly #streams = new StreamConnections((stream) => {
+    // ssh2 knows sockets only, and asks nothing of them that another stream has not.
+    (this.#ssh as unknown as { injectSocket(stream: Duplex): void }).injectSocket(stream);
+  });
+  #tcp: TcpServer | undefined;
+
+  constructor(options: SshServerOptions) {
+    const authorized = options.authorized.map(publicKey);
+    // ssh2's client forwards to Unix sockets only where it takes the server for OpenSSH.
+    const config = { hostKeys: [options.hostKey], ident: 'OpenSSH_9.2 tsrke-lab' };
+    this.#ssh = new Server(config, (connection) => {
+      // A client that breaks off is no trouble of the server's.
+      connection.on('error', () => undefined);
+      connection.on('authentication', (context) => {
+        authenticate(context, authorized);
+      });
+      connection.on('openssh.streamlocal', (accept, reject, { socketPath }) => {
+        const serve = options.socket(socketPath);
+        if (serve === undefined) reject();
+        else serve(accept());
+      });
+      connection.on('tcpip', (accept, reject, { destIP, destPort }) => {
+        const serve = options.port(destIP, destPort);
+        if (serve === undefined) reject();
+        else serve(accept());
+      });
+      connection.on('session', (accept) => {
+        accept().on('exec', (acceptExec, _reject, { command }) => {
+          void execute(options.run, command, acceptExec());
+        });
+      });
+      // Without this each small answer waits for the acknowledgement of the last.
+      (connection as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true);
+    });
+  }
+
+  /** Resolves to the port; rejects where this address cannot be listened on. `port` 0: any. */
+  async listen(address: string, port = 0): Promise<number> {
+    const server = createServer((socket) => {
+      this.take(socket);
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, address, resolve);
+    });
+    this.#tcp = server;
+    return (server.address() as AddressInfo).port;
+  }
+
+  /** Serves a connection that came by another way. */
+  take(stream: Duplex): void {
+    this.#streams.take(stream);
+  }
+
+  /** Stops listening and breaks off every connection, as a host does that loses its power; `listen` brings it back. */
+  close(): void {
+    this.#tcp?.close();
+    this.#tcp = undefined;
+    this.#streams.close();
+  }
+}
+
+async function execute(run: Run, command: string, channel: ServerChannel): Promise<void> {
+  const output = run(command);
+  if (output === undefined) {
+    channel.stderr.write(`a lab's node knows no such command: ${command}\n`);
+    channel.exit(127);
+  } else {
+    channel.write(await output);
+    channel.exit(0);
+  }
+  channel.end();
+}
+
+/** The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). */
+function authenticate(context: AuthContext, authorized: readonly ParsedKey[]): void {
+  if (context.method !== 'publickey') {
+    context.reject(['publickey']);
+    return;
+  }
+  const { key, signature, blob, hashAlgo } = context;
+  const known = authorized.find(
+    (each) =>
+      each.type === key.algo.replace(/^rsa-sha2-.*/, 'ssh-rsa') && each.getPublicSSH().equals(key.data),
+  );
+  const proved =
+    signature === undefined || (blob !== undefined && known?.verify(blob, signature, hashAlgo) === true);
+  if (known !== undefined && proved) context.accept();
+  else context.reject(['publickey']);
+}
+
+function publicKey(text: string): ParsedKey {
+  const parsed = utils.parseKey(text) as ParsedKey | ParsedKey[] | Error;
+  const key = Array.isArray(parsed) ? parsed[0] : parsed;
+  if (key === undefined || key instanceof Error) throw new Error('not a public SSH key');
+  return key;
+}

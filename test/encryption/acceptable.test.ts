@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest';
+import { expectAcceptable } from '../../src/encryption/acceptable.ts';
+import type { ProviderFile } from '../../src/encryption/configuration.ts';
+import type { MemberLook } from '../../src/encryption/observe.ts';
+import type { Line } from '../../src/encryption/plan.ts';
+import { secretsFile } from './samples.ts';
+
+function member(minor: number | undefined, ...args: string[]): MemberLook {
+  const container = { running: true, startedAt: '', args, image: '', hostname: '', interrupted: false };
+  return {
+    ...{ node: 'n0', flag: true, file: undefined, loaded: 'yes', ready: true, path: '/p', onDisk: undefined },
+    ...{ container, minor },
+  };
+}
+
+const push = (file: ProviderFile | undefined): Line[] => [
+  { kind: 'rewrite', resources: ['secrets'] },
+  { kind: 'write', pushes: [{ node: 'n0', file, fallback: undefined }], state: file ?? { entries: [] } },
+];
+const kmsV1 = push({
+  entries: [
+    {
+      resources: ['secrets'],
+      providers: [
+        { kind: 'kms', apiVersion: 'v1', name: 'aws', endpoint: 'unix:///s' },
+        { kind: 'identity' },
+      ],
+    },
+  ],
+});
+
+test('files that the servers take pass, at their own version', () => {
+  expect(() => expectAcceptable(push(secretsFile('a,identity')), [member(34)], 30)).not.toThrow();
+  expect(() => expectAcceptable(push(undefined), [member(34)], 30)).not.toThrow();
+  expect(() => expectAcceptable(kmsV1, [member(28)], 30)).not.toThrow();
+  const gate = '--feature-gates=KMSv1=true';
+  expect(() => expectAcceptable(kmsV1, [member(34, gate)], 30)).not.toThrow();
+  expect(() => expectAcceptable(kmsV1, [member(undefined)], 28)).not.toThrow();
+});
+
+test.each([
+  ['the live server counts, not cluster.yml', member(34), 28],
+  ['without an answer cluster.yml counts', member(undefined), 34],
+])('refused in the server’s own words: %s', (_, each, minor) => {
+  expect(() => expectAcceptable(kmsV1, [each], minor)).toThrow(
+    expect.objectContaining({
+      code: 'PROVIDER_FILE_INVALID',
+      message: expect.stringContaining('KMSv1 is deprecated') as string,
+    }),
+  );
+});

@@ -1,0 +1,155 @@
+/** What scenarios ask of a lab, whichever it is: the real one (real-lab.ts) or the one in memory (memory-lab.ts). */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type Docker from 'dockerode';
+import type { ContainerInspectInfo } from 'dockerode';
+import type { RunningClients } from './clients.ts';
+import type { LabEtcd } from './lab-etcd.ts';
+
+export interface LabOptions {
+  readonly hosts?: 1 | 3;
+  readonly encryption?: 'off' | 'on';
+  /** Secrets to make at once, in namespace `default`; default none. */
+  readonly secrets?: number;
+  readonly secretSize?: number;
+  readonly version?: '1.34' | '1.33';
+  /** kube-apiserver's arguments as its container is created with them, e.g. with one more. */
+  readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
+}
+
+export interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface LabHost {
+  readonly name: string;
+  readonly address: string;
+  readonly docker: Docker;
+  sh(command: string): Promise<Ran>;
+  /** Of the container of this name; default kube-apiserver. */
+  inspect(name?: string): Promise<ContainerInspectInfo>;
+  readFile(path: string): Promise<string | undefined>;
+  writeFile(path: string, text: string, mode: number): Promise<void>;
+  /** Kills every process at once and starts again; resolves when dockerd answers (see Lab.ready). */
+  reboot(): Promise<void>;
+  unplug(): Promise<void>;
+  plug(): Promise<void>;
+  /** How often kube-apiserver's container was started since the lab was open: restarts, recreations, reboots. */
+  apiserverStarts(): Promise<number>;
+}
+
+export interface KubeAnswer {
+  readonly status: number;
+  readonly text: string;
+}
+
+export interface TsrkeOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
+  /** SIGKILL to tsrke and all it started as soon as stdout and stderr so far match. */
+  readonly killWhen?: RegExp;
+  /** This signal, once, as soon as stdout and stderr so far match. */
+  readonly signalWhen?: { readonly match: RegExp; readonly signal: NodeJS.Signals };
+  /** Each piece of stdout and stderr as it comes. */
+  readonly onOutput?: (text: string) => void;
+}
+
+export interface Lab {
+  readonly dir: string;
+  /** Path of cluster.yml. */
+  readonly config: string;
+  /** Path of cluster.rkestate. */
+  readonly state: string;
+  /** What gets into the hosts by SSH as root, or as `operator` of the docker group. All paths in `dir`. */
+  readonly ssh: {
+    /** Private key that the hosts accept; cluster.yml names it, and it is ~/.ssh/id_ed25519 of `tsrke`. */
+    readonly key: string;
+    /** Private key of the CA whose user certificates they accept (principal: the user's name). */
+    readonly userCa: string;
+    /** The hosts' keys by address; not where OpenSSH or tsrke would look by themselves. */
+    readonly knownHosts: string;
+  };
+  readonly hosts: readonly LabHost[];
+  readonly etcd: LabEtcd;
+  /** bin/tsrke.js of this checkout (as built), in `dir`, with HOME = `dir`. */
+  tsrke(
+    args: readonly string[],
+    options?: TsrkeOptions,
+  ): Promise<Ran & { signal: NodeJS.Signals | null; seconds: number }>;
+  /** With the kube-admin certificate of the state; rejects when there is no answer. */
+  kube(
+    host: LabHost,
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType?: string,
+  ): Promise<KubeAnswer>;
+  /** Numbered on from the last call with the same namespace and prefix: `secret-00001`, … */
+  createSecrets(n: number, options?: { size?: number; namespace?: string; prefix?: string }): Promise<void>;
+  startClients(): Promise<RunningClients>;
+  /** Polls until every kube-apiserver answers /readyz with 200. */
+  ready(): Promise<void>;
+  close(): Promise<void>;
+}
+
+type Kube = Lab['kube'];
+
+/** Secrets in series: `secret-00001`, … */
+export class NumberedSecrets {
+  readonly #hosts: readonly LabHost[];
+  readonly #kube: Kube;
+  readonly #numbers = new Map<string, number>();
+
+  constructor(hosts: readonly LabHost[], kube: Kube) {
+    this.#hosts = hosts;
+    this.#kube = kube;
+  }
+
+  async create(
+    n: number,
+    { size = 1024, namespace = 'default', prefix = 'secret' }: Parameters<Lab['createSecrets']>[1] = {},
+  ): Promise<void> {
+    const [first] = this.#hosts;
+    if (first === undefined) return;
+    const made = await this.#kube(first, 'POST', '/api/v1/namespaces', { metadata: { name: namespace } });
+    if (made.status !== 201 && made.status !== 409) throw new Error(`namespace ${namespace}: ${made.text}`);
+    const series = `${namespace}/${prefix}`;
+    let next = this.#numbers.get(series) ?? 0;
+    const last = next + n;
+    this.#numbers.set(series, last);
+    const worker = async (index: number) => {
+      const host = this.#hosts[index % this.#hosts.length] ?? first;
+      while (next < last) {
+        next += 1;
+        const secret = {
+          metadata: { name: `${prefix}-${String(next).padStart(5, '0')}` },
+          data: { value: randomBytes(size).toString('base64') },
+        };
+        const path = `/api/v1/namespaces/${namespace}/secrets`;
+        const { status, text } = await this.#kube(host, 'POST', path, secret);
+        if (status !== 201) throw new Error(`secret ${secret.metadata.name}: ${status} ${text}`);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(48, n) }, (_, index) => worker(index)));
+  }
+}
+
+const patience = 180_000;
+
+/** Tries until it resolves to true; rejects with the last outcome after three minutes. */
+export async function poll(what: string, attempt: () => Promise<unknown>): Promise<void> {
+  const end = Date.now() + patience;
+  let last = '';
+  while (Date.now() < end) {
+    try {
+      last = String(await attempt());
+      if (last === 'true') return;
+    } catch (error) {
+      last = String(error);
+    }
+    await sleep(100);
+  }
+  throw new Error(`${what} took more than ${patience / 1000} s: ${last}`);
+}

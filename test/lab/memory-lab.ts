@@ -1,0 +1,284 @@
+/** The memory lab for scenarios: src/lab behind its real protocols in this process, tsrke as processes of its own. */
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Docker from 'dockerode';
+import { Agent, request } from 'undici';
+import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
+import type { LabModel } from '../../src/lab/model.ts';
+import type { LabSurface } from '../../src/lab/surface.ts';
+import { startClients, type RunningClients } from './clients.ts';
+import type { LabEtcd } from './lab-etcd.ts';
+import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions, type Ran } from './lab.ts';
+import { TsrkeRuns } from './tsrke-runs.ts';
+
+/** As openRealLab: the same names, secrets and files. Nothing outlives `close`. */
+export async function openMemoryLab(options: LabOptions = {}): Promise<Lab> {
+  const dir = mkdtempSync(join(tmpdir(), 'tsrke-memory-lab-'));
+  const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
+  const starts = new Starts();
+  const lab = await startLab({
+    dir,
+    controlplane: names,
+    encryption: options.encryption ?? 'off',
+    minor: options.version === '1.33' ? 33 : 34,
+    through: (model) => starts.watch(model),
+  });
+  if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
+  mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
+  copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
+
+  const doors = new Doors();
+  const hosts = await Promise.all(
+    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), starts)),
+  );
+  const apiservers = new Map<string, number>();
+  for (const { name, address } of hosts) {
+    apiservers.set(
+      name,
+      await doors.open((stream) => {
+        const serve = lab.servers.dial(address, 6443);
+        if (serve === undefined) stream.destroy();
+        else serve(stream);
+      }),
+    );
+  }
+  const admin = lab.bundle['kube-admin'];
+  const agent = new Agent({
+    connections: 64,
+    connect: {
+      ...{ ca: lab.bundle['kube-ca']?.certificatePEM, cert: admin?.certificatePEM, key: admin?.keyPEM },
+      timeout: 5_000,
+    },
+  });
+  const kube: Lab['kube'] = async (host, method, path, body, contentType = 'application/json') => {
+    const answer = await request(`https://127.0.0.1:${apiservers.get(host.name) ?? 0}${path}`, {
+      dispatcher: agent,
+      method,
+      signal: AbortSignal.timeout(10_000),
+      ...(body !== undefined && {
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+        headers: { 'content-type': contentType },
+      }),
+    });
+    return { status: answer.statusCode, text: await answer.body.text() };
+  };
+  const secrets = new NumberedSecrets(hosts, kube);
+  const runs = new TsrkeRuns(dir);
+  const clients = new Set<RunningClients>();
+
+  const opened: Lab = {
+    dir,
+    config: lab.config,
+    state: lab.state,
+    // There is no CA of users' certificates: the lab's sshd knows plain keys only.
+    ssh: { key: join(dir, 'id_ed25519'), userCa: join(dir, 'user_ca'), knownHosts: join(dir, 'known_hosts') },
+    hosts,
+    etcd: etcdOf(lab.model),
+    kube,
+    tsrke: (args, more) => runs.tsrke(args, more),
+    createSecrets: (n, more) => secrets.create(n, more),
+    async startClients() {
+      const started = await startClients(hosts, kube);
+      clients.add(started);
+      return started;
+    },
+    async ready() {
+      await Promise.all(
+        hosts.map((host) =>
+          poll(`/readyz of ${host.name}`, async () => {
+            const { status, text } = await kube(host, 'GET', '/readyz');
+            return status === 200 || text;
+          }),
+        ),
+      );
+    },
+    async close() {
+      runs.kill();
+      await Promise.all([...clients].map((running) => running.stop()));
+      await agent.destroy();
+      doors.close();
+      lab.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  try {
+    if (options.apiserverArgs !== undefined) recreate(lab.model, options.apiserverArgs);
+    await opened.ready();
+    const size = options.secretSize === undefined ? {} : { size: options.secretSize };
+    if (options.secrets !== undefined) await opened.createSecrets(options.secrets, size);
+    starts.forget();
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+  return opened;
+}
+
+/** As in the fixture of a cluster that never had encryption. */
+function withoutEncryptionBlock(config: string): void {
+  const text = readFileSync(config, 'utf8');
+  writeFileSync(config, text.replace(/^ {2}kube-api:\n(?: {4}.*\n)+/m, ''));
+}
+
+async function hostOf(
+  lab: MemoryLab,
+  name: string,
+  doors: Doors,
+  socketPath: string,
+  starts: Starts,
+): Promise<LabHost> {
+  const { model, servers } = lab;
+  await doors.open((stream) => servers.docker(name, stream), socketPath);
+  const docker = new Docker({ socketPath });
+  const host = model.host(name);
+  return {
+    name,
+    address: host.node.address,
+    docker,
+    sh: (command) => Promise.resolve(shell(model, name, command)),
+    inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
+    readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
+    writeFile(path, text, mode) {
+      host.write(path, Buffer.from(text), mode);
+      return Promise.resolve();
+    },
+    async reboot() {
+      servers.unplug(name);
+      model.reboot(name);
+      await servers.plug(name);
+    },
+    unplug() {
+      servers.unplug(name);
+      return Promise.resolve();
+    },
+    plug: () => servers.plug(name),
+    apiserverStarts: () => Promise.resolve(starts.count(name)),
+  };
+}
+
+/** What scenarios run on a host besides Docker's own calls. */
+function shell(model: LabModel, node: string, command: string): Ran {
+  const host = model.host(node);
+  const [, remove] = /^rm (?:-f )?(\S+)$/.exec(command) ?? [];
+  if (remove !== undefined) {
+    host.remove(remove);
+    return { code: 0, stdout: '', stderr: '' };
+  }
+  const [, stat] = /^stat -c '%U %G %a' (\S+)$/.exec(command) ?? [];
+  const file = stat === undefined ? undefined : host.read(stat);
+  if (file !== undefined) {
+    const owner = file.uid === 0 ? 'root root' : `${file.uid} ${file.uid}`;
+    return { code: 0, stdout: `${owner} ${file.mode.toString(8)}\n`, stderr: '' };
+  }
+  return { code: 127, stdout: '', stderr: `the memory lab cannot run: ${command}\n` };
+}
+
+function etcdOf({ store }: LabModel): LabEtcd {
+  return {
+    prefixes(path = '/registry/secrets/') {
+      const { values } = store.range(path, `${path}\uffff`);
+      const found = values.map(({ key, value }): [string, string] => {
+        const head = value.subarray(0, 300).toString('latin1');
+        return [key, /^k8s:enc:[^:]+:v\d+:[^:]*:/.exec(head)?.[0] ?? ''];
+      });
+      return Promise.resolve(new Map(found));
+    },
+    get: (key) => Promise.resolve(store.get(key)?.value),
+    put(key, value) {
+      store.put(key, Buffer.from(value as string));
+      return Promise.resolve();
+    },
+    del(key) {
+      store.delete(key);
+      return Promise.resolve();
+    },
+    close: () => undefined,
+  };
+}
+
+/** kube-apiserver's containers made anew with other arguments, as if they had been so from the start. */
+function recreate(model: LabModel, change: (args: readonly string[]) => readonly string[]): void {
+  for (const { name } of model.nodes) {
+    const engine = model.engine(name);
+    const { config, hostConfig } = engine.get('kube-apiserver');
+    const [script = '', component = '', ...args] = config.Entrypoint ?? [];
+    engine.remove(engine.get('kube-apiserver'), true, Date.now());
+    const Entrypoint = [script, component, ...change(args)];
+    const made = engine.create(
+      'kube-apiserver',
+      { ...config, Entrypoint, HostConfig: hostConfig },
+      Date.now(),
+    );
+    engine.start(made, Date.now());
+  }
+}
+
+/** How often each node's kube-apiserver has started, seen at every call to Docker and to the kube API. */
+class Starts {
+  readonly #seen = new Map<string, Set<string>>();
+  #model: LabModel | undefined;
+
+  watch(model: LabModel): LabSurface {
+    this.#model = model;
+    this.forget();
+    const noted = async <T>(work: Promise<T>): Promise<T> => {
+      try {
+        return await work;
+      } finally {
+        this.#look();
+      }
+    };
+    return {
+      nodes: model.nodes,
+      docker: (node, ask) => noted(model.docker(node, ask)),
+      kube: (node, ask) => noted(model.kube(node, ask)),
+      etcd: model.etcd,
+    };
+  }
+
+  count(node: string): number {
+    this.#look();
+    // The one that ran when counting began is none.
+    return (this.#seen.get(node)?.size ?? 1) - 1;
+  }
+
+  forget(): void {
+    this.#seen.clear();
+    this.#look();
+  }
+
+  #look(): void {
+    for (const { name } of this.#model?.nodes ?? []) {
+      const seen = this.#seen.get(name) ?? new Set();
+      this.#seen.set(name, seen);
+      for (const container of this.#model?.engine(name).containers ?? []) {
+        const isApiserver = container.config.Labels?.['io.rancher.rke.container.name'] === 'kube-apiserver';
+        const ran = !container.startedAt.startsWith('0001');
+        if (isApiserver && ran) seen.add(`${container.id} ${container.startedAt}`);
+      }
+    }
+  }
+}
+
+/** Listening sockets, for clients that know nothing of the lab's own streams. */
+class Doors {
+  readonly #servers: Server[] = [];
+
+  /** On 127.0.0.1, or on a Unix socket; resolves to the port. */
+  async open(serve: (stream: Socket) => void, path?: string): Promise<number> {
+    const server = createServer(serve);
+    this.#servers.push(server);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      if (path === undefined) server.listen(0, '127.0.0.1', resolve);
+      else server.listen(path, resolve);
+    });
+    return path === undefined ? (server.address() as AddressInfo).port : 0;
+  }
+
+  close(): void {
+    for (const server of this.#servers) server.close();
+  }
+}

@@ -1,0 +1,146 @@
+/** Every pair of provider files, as cluster.yml asks for them one after the other: nothing is ever unreadable. */
+import { createHash } from 'node:crypto';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it, test } from 'vitest';
+import { parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
+import { resourceOfPath, etcdPathOfKey } from '../../src/etcd/paths.ts';
+import { storedKeyOf } from '../../src/etcd/stored.ts';
+import type { Effect, Fault } from '../../src/lab/faults.ts';
+import { MemoryLab } from './memory-lab.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tsrke-any-file-'));
+const secret = (seed: string) => createHash('sha256').update(seed).digest('base64');
+
+/** `secrets_encryption_config` in cluster.yml. */
+const wishes = {
+  off: '{enabled: false}',
+  aescbc: '{enabled: true}',
+  aesgcm: '{enabled: true, provider: aesgcm}',
+  secretbox: '{enabled: true, provider: secretbox}',
+  'two resources': '{enabled: true, resources: [secrets, configmaps]}',
+  'two keys': `{enabled: true, custom_config: {resources: [{resources: [secrets], providers: [{aescbc: {keys: [{name: one, secret: ${secret('one')}}, {name: two, secret: ${secret('two')}}]}}, {identity: {}}]}]}}`,
+  wildcard: `{enabled: true, custom_config: {resources: [{resources: [configmaps], providers: [{identity: {}}]}, {resources: ['*.'], providers: [{secretbox: {keys: [{name: made}]}}, {identity: {}}]}]}}`,
+  everything: `{enabled: true, custom_config: {resources: [{resources: ['*.*'], providers: [{aesgcm: {keys: [{name: all, secret: ${secret('all')}}]}}, {identity: {}}]}]}}`,
+  'custom resource': `{enabled: true, custom_config: {kind: EncryptionConfiguration, apiVersion: apiserver.config.k8s.io/v1, resources: [{resources: [secrets, widgets.example.com], providers: [{aescbc: {keys: [{name: made}]}}, {identity: {}}]}]}}`,
+} as const;
+type Wish = keyof typeof wishes;
+const names = Object.keys(wishes) as Wish[];
+
+function ask(lab: MemoryLab, wish: Wish): void {
+  const path = join(folder, `${lab.model.nodes.length}-${wish.replaceAll(' ', '-')}.yml`);
+  const nodes = lab.model.nodes.map(
+    ({ name, address }) =>
+      `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
+  );
+  const services = `services:\n  kube-api:\n    secrets_encryption_config: ${wishes[wish]}\n`;
+  writeFileSync(path, `nodes:\n${nodes.join('\n')}\n${services}`);
+  Object.assign(lab.configs, { on: path, off: path });
+}
+
+async function open(nodes: 1 | 3): Promise<MemoryLab> {
+  const lab = new MemoryLab({ nodes });
+  await lab.put('POST', '/api/v1/namespaces/default/configmaps', {
+    metadata: { name: 'settings' },
+    data: { a: 'b' },
+  });
+  await lab.put('POST', '/apis/example.com/v1/namespaces/default/widgets', {
+    apiVersion: 'example.com/v1',
+    kind: 'Widget',
+    metadata: { name: 'one' },
+    spec: {},
+  });
+  return lab;
+}
+
+/** What lies under another key than the one that the finished state says. */
+function astray(lab: MemoryLab): string[] {
+  const text = lab.store.state.document.currentState?.encryptionConfig ?? '';
+  const file = text === '' ? { entries: [] } : parseProviderFile(text, 'the state');
+  return lab.model.store.range('/registry/', '/registry0').values.flatMap(({ key, value }) => {
+    const resource = resourceOfPath(etcdPathOfKey(key.slice('/registry/'.length)));
+    if (resource === undefined) return [];
+    const { id } = storedKeyOf(value);
+    return id === writeKeyOf(file, resource).stored ? [] : [`${key} lies under ${id}`];
+  });
+}
+
+async function go(
+  lab: MemoryLab,
+  wish: Wish,
+  faultOf?: (effect: Effect) => Fault | undefined,
+): Promise<void> {
+  ask(lab, wish);
+  const ran = await lab.tsrke('up', faultOf === undefined ? {} : { faultOf });
+  if (faultOf !== undefined) return;
+  if (ran.error !== undefined) throw ran.error;
+  expect(astray(lab)).toEqual([]);
+}
+
+it.each([1, 3] as const)(
+  'from each to each, on %i node(s)',
+  async (nodes) => {
+    const lab = await open(nodes);
+    // A walk that takes every ordered pair once, all on one cluster.
+    for (const [i, a] of names.entries()) {
+      for (const b of names.slice(i + 1)) {
+        await go(lab, a);
+        await go(lab, b);
+      }
+      await go(lab, a);
+      for (const b of names.slice(i + 1).toReversed()) {
+        await go(lab, b);
+        await go(lab, a);
+      }
+    }
+    ask(lab, 'off');
+    await lab.tsrke('up');
+    const { said } = await lab.tsrke('up');
+    expect(said).toBe('nothing to do: encryption of secrets is off');
+  },
+  120_000,
+);
+
+test.each<[Wish, Wish, Wish]>([
+  ['aescbc', 'secretbox', 'off'],
+  ['aesgcm', 'everything', 'two keys'],
+  ['wildcard', 'two resources', 'aescbc'],
+  ['off', 'custom resource', 'wildcard'],
+])(
+  'from %s to %s, which is cut off and becomes %s',
+  async (a, b, c) => {
+    for (let kill = 3; ; kill += 97) {
+      const lab = await open(3);
+      await go(lab, a);
+      let came = false;
+      await go(lab, b, ({ number }) => {
+        came ||= number === kill;
+        return number === kill ? { kind: 'killed', when: 'after' } : undefined;
+      });
+      await go(lab, c);
+      if (!came) return;
+    }
+  },
+  120_000,
+);
+
+test('a key of custom_config without a secret is rotated, and its old generations stay in the ring', async () => {
+  const lab = await open(3);
+  await go(lab, 'wildcard');
+  expect((await lab.tsrke('rotate')).error).toBeUndefined();
+  expect(astray(lab)).toEqual([]);
+  const ring = lab.store.state.tsrke.keyRing.map(({ name, retired }) => [name, retired !== undefined]);
+  expect(ring).toEqual([
+    ['made', true],
+    ['made-2', false],
+  ]);
+  expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+});
+
+test('the rotation of a key whose secret stands in cluster.yml is refused, and says how to do it', async () => {
+  const lab = await open(1);
+  await go(lab, 'two keys');
+  const { error } = await lab.tsrke('rotate');
+  expect(error).toMatchObject({ code: 'NOT_ROTATABLE', exitCode: 3 });
+});
