@@ -2,7 +2,18 @@ import { defineConfig } from 'vitest/config';
 import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
-const onBothLabs = ['test/scenarios/both-labs.test.ts'];
+const onBothLabs = [
+  'both-labs',
+  'cycle',
+  'interrupted',
+  'not-ready',
+  'taken-over',
+  'bad-input',
+  'members',
+  'paging',
+  'recreation',
+  'before-1.34',
+].map((name) => `test/scenarios/${name}.test.ts`);
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the

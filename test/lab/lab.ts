@@ -27,11 +27,20 @@ export interface LabHost {
   readonly name: string;
   readonly address: string;
   readonly docker: Docker;
-  sh(command: string): Promise<Ran>;
   /** Of the container of this name; default kube-apiserver. */
   inspect(name?: string): Promise<ContainerInspectInfo>;
   readFile(path: string): Promise<string | undefined>;
   writeFile(path: string, text: string, mode: number): Promise<void>;
+  removeFile(path: string): Promise<void>;
+  /** `root root 600`; undefined: no such file. */
+  ownerAndMode(path: string): Promise<string | undefined>;
+  /**
+   * From its next start on kube-apiserver says `words` and exits with 1, unless the first name in its provider file
+   * (`identity`, or its first key's; `none` without a file) contains one of these.
+   */
+  failStarts(words: string, unless?: readonly string[]): Promise<void>;
+  /** Ends `failStarts`. */
+  letStart(): Promise<void>;
   /** Kills every process at once and starts again; resolves when dockerd answers (see Lab.ready). */
   reboot(): Promise<void>;
   unplug(): Promise<void>;

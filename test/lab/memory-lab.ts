@@ -10,7 +10,7 @@ import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
-import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions, type Ran } from './lab.ts';
+import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 /** As openRealLab: the same names, secrets and files. Nothing outlives `close`. */
@@ -137,11 +137,29 @@ async function hostOf(
     name,
     address: host.node.address,
     docker,
-    sh: (command) => Promise.resolve(shell(model, name, command)),
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {
       host.write(path, Buffer.from(text), mode);
+      return Promise.resolve();
+    },
+    removeFile(path) {
+      host.remove(path);
+      return Promise.resolve();
+    },
+    ownerAndMode(path) {
+      const file = host.read(path);
+      const owner = file?.uid === 0 ? 'root root' : `${file?.uid} ${file?.uid}`;
+      return Promise.resolve(file === undefined ? undefined : `${owner} ${file.mode.toString(8)}`);
+    },
+    failStarts(words, unless = []) {
+      model.startFails.set(name, (first) =>
+        unless.some((part) => first.includes(part)) ? undefined : words,
+      );
+      return Promise.resolve();
+    },
+    letStart() {
+      model.startFails.delete(name);
       return Promise.resolve();
     },
     async reboot() {
@@ -156,23 +174,6 @@ async function hostOf(
     plug: () => servers.plug(name),
     apiserverStarts: () => Promise.resolve(starts.count(name)),
   };
-}
-
-/** What scenarios run on a host besides Docker's own calls. */
-function shell(model: LabModel, node: string, command: string): Ran {
-  const host = model.host(node);
-  const [, remove] = /^rm (?:-f )?(\S+)$/.exec(command) ?? [];
-  if (remove !== undefined) {
-    host.remove(remove);
-    return { code: 0, stdout: '', stderr: '' };
-  }
-  const [, stat] = /^stat -c '%U %G %a' (\S+)$/.exec(command) ?? [];
-  const file = stat === undefined ? undefined : host.read(stat);
-  if (file !== undefined) {
-    const owner = file.uid === 0 ? 'root root' : `${file.uid} ${file.uid}`;
-    return { code: 0, stdout: `${owner} ${file.mode.toString(8)}\n`, stderr: '' };
-  }
-  return { code: 127, stdout: '', stderr: `the memory lab cannot run: ${command}\n` };
 }
 
 function etcdOf({ store }: LabModel): LabEtcd {

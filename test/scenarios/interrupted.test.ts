@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ClientCounts } from '../lab/clients.ts';
-import { closeHosts, openRealLab, type RealLab } from '../lab/real-lab.ts';
+import type { Lab } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const bin = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'bin/tsrke.js');
@@ -17,20 +18,20 @@ interface NamedKey {
   readonly secret: string;
 }
 
-let lab: RealLab;
+let lab: Lab;
 /** Every key that was ever seen: by name from etcd, with its bytes from the nodes. */
 const names = new Set<string>();
 const keys = new Set<string>();
 
 beforeAll(async () => {
-  lab = await openRealLab({ hosts: 3, encryption: 'on', secrets: 200 });
+  lab = await openLab({ hosts: 3, encryption: 'on', secrets: 200 });
   const enabled = await lab.tsrke(['up']);
   expect(enabled.code, enabled.stderr).toBe(0);
 });
 
 afterAll(async () => {
-  await (lab as RealLab | undefined)?.close();
-  await closeHosts();
+  await (lab as Lab | undefined)?.close();
+  await closeLabs();
 });
 
 function keyRing(): readonly NamedKey[] {
