@@ -57,8 +57,14 @@ export interface KubeAnswer {
 export interface TsrkeOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** Its working directory and HOME; default the lab's. */
+  readonly dir?: string;
   /** SIGKILL to tsrke and all it started as soon as stdout and stderr so far match. */
   readonly killWhen?: RegExp;
+  /** SIGKILL once this is aborted. */
+  readonly kill?: AbortSignal;
+  /** No file can be written beyond this many blocks of 512 bytes, as on a disk that is full. */
+  readonly fileSize?: number;
   /** This signal, once, as soon as stdout and stderr so far match. */
   readonly signalWhen?: { readonly match: RegExp; readonly signal: NodeJS.Signals };
   /** Each piece of stdout and stderr as it comes. */

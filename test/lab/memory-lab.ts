@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
@@ -13,8 +14,17 @@ import type { LabEtcd } from './lab-etcd.ts';
 import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
+/** What stands between the lab's servers and its cluster, to break things there. */
+export interface Between {
+  readonly through?: (surface: LabSurface) => LabSurface;
+  readonly login?: (node: string, accept: () => void) => Promise<void>;
+}
+
 /** As openRealLab: the same names, secrets and files. Nothing outlives `close`. */
-export async function openMemoryLab(options: LabOptions = {}): Promise<Lab> {
+export async function openMemoryLab(
+  options: LabOptions = {},
+  { through = (surface) => surface, login }: Between = {},
+): Promise<Lab> {
   const dir = mkdtempSync(join(tmpdir(), 'tsrke-memory-lab-'));
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
@@ -23,7 +33,8 @@ export async function openMemoryLab(options: LabOptions = {}): Promise<Lab> {
     controlplane: names,
     encryption: options.encryption ?? 'off',
     minor: options.version === '1.33' ? 33 : 34,
-    through: (model) => starts.watch(model),
+    through: (model) => through(starts.watch(model)),
+    login,
   });
   if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
@@ -164,7 +175,10 @@ async function hostOf(
     },
     async reboot() {
       servers.unplug(name);
-      model.reboot(name);
+      model.powerOff(name);
+      // Who was connected has noticed by the time it is back.
+      await sleep(200);
+      model.powerOn(name);
       await servers.plug(name);
     },
     unplug() {
