@@ -13,7 +13,12 @@ const onBothLabs = [
   'paging',
   'recreation',
   'before-1.34',
+  'two-at-once',
+  'abort',
 ].map((name) => `test/scenarios/${name}.test.ts`);
+
+/** Scenarios that stand between tsrke and the cluster, which no real one allows. */
+const onMemoryLab = ['test/scenarios/faults.test.ts'];
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
@@ -43,7 +48,7 @@ export default defineConfig({
       {
         test: {
           name: 'memory',
-          include: onBothLabs,
+          include: [...onBothLabs, ...onMemoryLab],
           env: { TSRKE_LAB: 'memory' },
           sequence: { groupOrder: 1 },
           testTimeout: 300_000,
@@ -72,6 +77,7 @@ export default defineConfig({
             realLabUnavailable() === undefined
               ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
               : [],
+          exclude: onMemoryLab,
           sequence: { groupOrder: 2 },
           fileParallelism: false,
           maxWorkers: 1,
