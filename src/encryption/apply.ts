@@ -80,7 +80,8 @@ export async function carryOut(
           for (const push of line.pushes) {
             stopHere(signal, `before ${push.node}, in the line “${title}”`);
             await world.hold(signal);
-            const record = await deploy(push, state, world, signal);
+            const seen = look.members.find((each) => each.node === push.node)?.onDisk?.sha256;
+            const record = await deploy(push, seen, state, world, signal);
             if (record !== undefined) records[push.node] = record;
             restarts += 1;
             state = { ...state, tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...records } } };

@@ -1,4 +1,5 @@
 /** One member onto its file: file, load, shown as loaded and ready; or, if it does not come up, back to the one before. */
+import { createHash } from 'node:crypto';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
@@ -11,9 +12,13 @@ import { providerFlag, type World } from './world.ts';
 /** Milliseconds in which kube-apiserver must have become ready after a restart. */
 const readyLimit = 120_000;
 
-/** Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. */
+/**
+ * Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. `seen`: the sha256 of
+ * the file from which the push was made. Throws FILE_CHANGED where another one lies there by now.
+ */
 export async function deploy(
   push: Push,
+  seen: string | undefined,
   state: ClusterState,
   world: World,
   signal: AbortSignal,
@@ -28,6 +33,7 @@ export async function deploy(
       await world.runtime.finishRecreation(push.node, steady);
     }
     const before = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
+    expectKnown(push.node, before, before.onDisk?.sha256, [seen]);
     try {
       await moveTo(push.file, before, world, task, steady);
     } catch (error) {
@@ -40,6 +46,24 @@ export async function deploy(
       ? undefined
       : { startedAt: after.container.startedAt, sha256: after.onDisk.sha256 };
   });
+}
+
+/** A file that this run neither saw nor wrote may hold a key that is in use: it stays where it is. */
+function expectKnown(
+  node: NodeName,
+  { path }: MemberLook,
+  present: string | undefined,
+  known: readonly (string | undefined)[],
+): void {
+  if (known.includes(present)) return;
+  throw new TsrkeError('FILE_CHANGED', `${path} was changed by somebody else since it was looked at`, {
+    node,
+    next: 'see who else is at work on this node, then run the same command again',
+  });
+}
+
+function textOf(file: ProviderFile): string {
+  return `${renderProviderFile(file)}\n`;
 }
 
 async function moveTo(
@@ -67,7 +91,7 @@ async function moveTo(
   let sha256 = before.onDisk?.sha256;
   if (before.file === undefined || !sameMeaning(before.file, file)) {
     task.progress('writing the provider file');
-    const written = await world.files.replace(node, path, `${renderProviderFile(file)}\n`, sha256, signal);
+    const written = await world.files.replace(node, path, textOf(file), sha256, signal);
     sha256 = written.sha256;
   }
   if (before.flag) {
@@ -144,6 +168,8 @@ async function putBack(
   let back = 'it runs again with the file it had before';
   try {
     const present = (await world.files.read(node, path, signal))?.sha256;
+    const put = push.file === undefined ? undefined : createHash('sha256').update(textOf(push.file));
+    expectKnown(node, before, present, [before.onDisk?.sha256, put?.digest('hex')]);
     if (push.fallback === undefined) {
       await world.runtime.settleApiserver(node, 'back', signal);
       await shownReady(node, undefined, world, task, signal);
@@ -179,7 +205,7 @@ async function fallBack(
   signal: AbortSignal,
 ): Promise<void> {
   const { node, path, flag } = before;
-  await world.files.replace(node, path, `${renderProviderFile(file)}\n`, present, signal);
+  await world.files.replace(node, path, textOf(file), present, signal);
   await world.runtime.restartApiserver(node, signal);
   try {
     await shownReady(node, undefined, world, task, signal);

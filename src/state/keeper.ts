@@ -98,7 +98,7 @@ export class StateKeeper {
     await store.write(next);
     report.note('info', `state saved (serial ${next.tsrke.serial})`);
     const text = encrypted ? serialiseState(next, { compact: true }) : serialiseWithoutKeys(next);
-    await this.#writeCopy(text, next.tsrke.serial, signal);
+    await this.#writeCopy(text, { encrypted, serial: next.tsrke.serial }, signal);
     return next;
   }
 
@@ -139,8 +139,15 @@ export class StateKeeper {
     };
   }
 
-  /** By compare-and-swap. That no apiserver serves is no reason to stop a repair: the copy follows with a later save. */
-  async #writeCopy(text: string, serial: number, signal: AbortSignal): Promise<void> {
+  /**
+   * By compare-and-swap. That no apiserver serves is no reason to stop a repair: the copy follows with a later save.
+   * Throws KUBE where keys must leave the copy and cannot: the rewrite of a disable would store it in the clear.
+   */
+  async #writeCopy(
+    text: string,
+    { encrypted, serial }: { readonly encrypted: boolean; readonly serial: number },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { report } = this.#options;
     const node = await this.#serving(signal);
     if (node === undefined) {
@@ -150,10 +157,13 @@ export class StateKeeper {
       );
       return;
     }
+    let keysMustGo = false;
+    let problem: string | undefined;
     try {
       const copy = await this.#readCopy(signal);
       const other = copy === undefined ? undefined : this.#parse(copy);
       if (other !== undefined && other.tsrke.serial >= serial) throw stale();
+      keysMustGo = !encrypted && other !== undefined && holdsKeys(other);
       const metadata = { name: copyName, namespace: 'kube-system' };
       const body = {
         apiVersion: 'v1',
@@ -175,20 +185,27 @@ export class StateKeeper {
           },
         );
       }
-      if (answer.status >= 300) {
-        report.note(
-          'warning',
-          `Secret kube-system/${copyName} could not be written (status ${answer.status}); it follows later`,
-        );
-      }
+      if (answer.status >= 300) problem = `status ${answer.status}`;
     } catch (error) {
       if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
-      report.note(
-        'warning',
-        `Secret kube-system/${copyName} could not be written (${messageOf(error)}); it follows later`,
-      );
+      problem = messageOf(error);
     }
+    if (problem === undefined) return;
+    const what = `Secret kube-system/${copyName} could not be written (${problem})`;
+    if (keysMustGo) {
+      throw new TsrkeError('KUBE', `${what}, and the keys in it would soon lie in the clear`, {
+        next: 'make it writable, then run the same command again; it continues from here',
+      });
+    }
+    report.note('warning', `${what}; it follows later`);
   }
+}
+
+/** Key bytes, not only fingerprints of them. */
+function holdsKeys({ document, tsrke }: ClusterState): boolean {
+  const texts = [document.currentState, document.desiredState].map((half) => half?.encryptionConfig ?? '');
+  const inFile = texts.some((text) => /^\s*(?:- )?secret:\s*"?(?!sha256:)\S/m.test(text));
+  return inFile || tsrke.keyRing.some(({ secret }) => secret.isKey);
 }
 
 function keysIn(state: ClusterState): Key[] {
