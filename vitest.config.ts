@@ -2,7 +2,24 @@ import { defineConfig } from 'vitest/config';
 import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
-const onBothLabs = ['test/scenarios/any-file.test.ts', 'test/scenarios/both-labs.test.ts'];
+const onBothLabs = [
+  'any-file',
+  'both-labs',
+  'cycle',
+  'interrupted',
+  'not-ready',
+  'taken-over',
+  'bad-input',
+  'members',
+  'paging',
+  'recreation',
+  'before-1.34',
+  'two-at-once',
+  'abort',
+].map((name) => `test/scenarios/${name}.test.ts`);
+
+/** Scenarios that stand between tsrke and the cluster, which no real one allows. */
+const onMemoryLab = ['test/scenarios/faults.test.ts'];
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
@@ -32,7 +49,7 @@ export default defineConfig({
       {
         test: {
           name: 'memory',
-          include: onBothLabs,
+          include: [...onBothLabs, ...onMemoryLab],
           env: { TSRKE_LAB: 'memory' },
           sequence: { groupOrder: 1 },
           testTimeout: 300_000,
@@ -61,6 +78,7 @@ export default defineConfig({
             realLabUnavailable() === undefined
               ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
               : [],
+          exclude: onMemoryLab,
           sequence: { groupOrder: 2 },
           fileParallelism: false,
           maxWorkers: 1,

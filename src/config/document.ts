@@ -97,7 +97,8 @@ export function parseDocument(source: string, file: string): Document {
 
 function syntaxError({ reason, mark }: YAMLException, text: string, file: string): TsrkeError {
   const next = 'correct the YAML there';
-  const words = withoutQuotes(reason);
+  // Behind a colon stands what was found, and that can be a key.
+  const words = withoutQuotes(reason).replace(/: .*$/s, '');
   if (mark === undefined) return new TsrkeError('CONFIG_SYNTAX', `${file}: ${words}`, { next });
   const line = text.split(/\r?\n/)[mark.line] ?? '';
   return new TsrkeError('CONFIG_SYNTAX', `${file}:${mark.line + 1}:${mark.column + 1}: ${words}`, {

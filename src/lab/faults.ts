@@ -22,13 +22,14 @@ export type Fault =
   | { readonly kind: 'fails'; readonly when: When }
   /** Never answered, and nothing done: until the caller gives up. */
   | { readonly kind: 'hangs' }
+  /** Not done either when that is longer than the caller waits. */
   | { readonly kind: 'late'; readonly milliseconds: number }
   /** From here on tsrke does nothing any more. */
   | { readonly kind: 'killed'; readonly when: When }
   /** The effect's node loses its power; without a node, nothing happens. */
   | { readonly kind: 'power-cut'; readonly when: When };
 
-/** What every effect of a tsrke that is dead ends in. */
+/** How a run ends whose tsrke is dead. */
 export class Killed extends Error {
   constructor() {
     super('this tsrke is dead');
@@ -58,15 +59,25 @@ export interface Doing<T> {
   readonly patience: number;
 }
 
+/** A dead process neither fails nor goes on: nothing in it runs any more, not even what would clean up. */
+const never = new Promise<never>(() => undefined);
+
 export class Effects {
   readonly #options: EffectsOptions;
   readonly log: Effect[] = [];
   /** Faults that were injected, by effect number. */
   readonly injected = new Map<number, Fault>();
+  /** Rejects with Killed once tsrke is dead; a run has to be raced with it. */
+  readonly died: Promise<never>;
+  #die: () => void = () => undefined;
   #dead = false;
 
   constructor(options: EffectsOptions) {
     this.#options = options;
+    this.died = new Promise((_, reject) => {
+      this.#die = () => reject(new Killed());
+    });
+    this.died.catch(() => undefined);
   }
 
   get dead(): boolean {
@@ -75,6 +86,7 @@ export class Effects {
 
   kill(): void {
     this.#dead = true;
+    this.#die();
   }
 
   /** The clock as tsrke sees it: one that is dead does not wake up any more. */
@@ -83,16 +95,15 @@ export class Effects {
     return {
       now: () => clock.now(),
       sleep: async (milliseconds, signal) => {
-        this.#expectAlive();
-        await clock.sleep(milliseconds, signal);
-        this.#expectAlive();
+        if (this.dead) await never;
+        await clock.sleep(milliseconds, signal).finally(() => (this.dead ? never : undefined));
       },
     };
   }
 
   async run<T>(doing: Doing<T>): Promise<T> {
     doing.signal.throwIfAborted();
-    this.#expectAlive();
+    if (this.dead) await never;
     const { kind, node, what, changes } = doing;
     const on = node === undefined ? '' : ` on ${node}`;
     const number = this.log.length + 1;
@@ -104,6 +115,7 @@ export class Effects {
       return await this.#carryOut(doing, fault);
     } finally {
       this.#options.onDone?.(effect);
+      if (this.dead) await never;
     }
   }
 
@@ -111,39 +123,29 @@ export class Effects {
     const { clock, powerOff } = this.#options;
     switch (fault?.kind) {
       case undefined:
-        return await this.#work(doing);
+        return await doing.work();
       case 'fails':
-        if (fault.when === 'after') await this.#work(doing);
+        if (fault.when === 'after') await doing.work();
         throw doing.lost();
       case 'hangs':
         await clock.sleep(doing.patience, doing.signal);
         throw doing.lost();
       case 'late':
-        await clock.sleep(fault.milliseconds, doing.signal);
+        await clock.sleep(Math.min(fault.milliseconds, doing.patience), doing.signal);
         if (fault.milliseconds >= doing.patience) throw doing.lost();
-        return await this.#work(doing);
+        return await doing.work();
       case 'killed':
-        if (fault.when === 'after') await this.#work(doing);
-        this.#dead = true;
+        if (fault.when === 'after') await doing.work();
+        this.kill();
         throw new Killed();
       case 'power-cut': {
         const cut = () => (doing.node === undefined ? undefined : powerOff?.(doing.node));
         if (fault.when === 'before') cut();
-        const result = await this.#work(doing);
+        const result = await doing.work();
         if (fault.when === 'before') return result;
         cut();
         throw doing.lost();
       }
     }
-  }
-
-  async #work<T>(doing: Doing<T>): Promise<T> {
-    const result = await doing.work();
-    this.#expectAlive();
-    return result;
-  }
-
-  #expectAlive(): void {
-    if (this.#dead) throw new Killed();
   }
 }

@@ -21,14 +21,19 @@ import type { LabModel, Running } from './model.ts';
 /** Sentences on what does not hold; none: all is well. `state`: as it lies on disk at this moment. */
 export function checkInvariants(model: LabModel, state: ClusterState): string[] {
   const running = model.running();
-  const problems = [...unreadable(model, running), ...unreadableSoon(running)];
+  return [...unreadable(model, running), ...unreadableSoon(running), ...lostKeys(model, state)];
+}
+
+/** Every local key on a disk, in memory or in front of a stored value is in the state file, which can be read. */
+export function lostKeys(model: LabModel, state: ClusterState): string[] {
+  const problems: string[] = [];
   let kept: ReadonlySet<string>;
   try {
     kept = keysOfState(state);
   } catch (error) {
-    return [...problems, `the next run cannot read the state file: ${messageOf(error)}`];
+    return [`the next run cannot read the state file: ${messageOf(error)}`];
   }
-  for (const [where, key] of keysInUse(model, running)) {
+  for (const [where, key] of keysInUse(model, model.running())) {
     if (!kept.has(key)) problems.push(`${key} ${where} is not in the state file`);
   }
   const names = new Set([...kept].map((id) => id.replace(/#.*/, '')));

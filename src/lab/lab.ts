@@ -36,6 +36,8 @@ export interface LabOptions {
   readonly startTime?: number;
   /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
   readonly through?: (model: LabModel) => LabSurface;
+  /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
+  readonly login?: ((node: string, accept: () => void) => Promise<void>) | undefined;
   /** true: nodes behind a bastion even where the machine has addresses for them. */
   readonly bastion?: boolean;
 }
@@ -93,6 +95,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     authorized: user.public,
     hostKey: (host) => hostKeys.get(host)?.private ?? '',
     behindBastion,
+    login: options.login,
     listens: (node, port) =>
       port !== 6443 || model.running().some((each) => each.node === node && each.listens),
     run: (command) => etcdctl(model.etcd, command),

@@ -31,7 +31,7 @@ export class MemoryStore implements StateStore {
           signal: new AbortController().signal,
           work: () => this.write(state),
           lost: failed,
-          patience: 0,
+          patience: 30_000,
         }),
     };
   }

@@ -8,6 +8,7 @@ import { Apiserver, Loaded, type Surroundings } from './apiserver.ts';
 import { ClusterObjects } from './cluster-objects.ts';
 import { argumentsOf } from '../hosts/recreation.ts';
 import { noFile } from '../encryption/configuration.ts';
+import { providerPathOf } from '../encryption/world.ts';
 import { DockerApi } from './docker-api.ts';
 import { DockerEngine, hostPathOf, type Container, type Process } from './docker-engine.ts';
 import { EtcdRefusal, EtcdStore, type EtcdSnapshot } from './etcd-store.ts';
@@ -62,6 +63,11 @@ export class LabModel implements LabSurface {
   readonly refusals: PlannedRefusal[] = [];
   /** A reason refuses the change, as the validating webhook `guard.example.com`. */
   admit: (kind: Kind, object: KubeObject) => string | undefined = () => undefined;
+  /**
+   * kube-apiserver's entrypoint on a node fails with these words, told the first name in the provider file (its first
+   * key's, or `identity`; `none`: it starts without one); undefined: it starts.
+   */
+  readonly startFails = new Map<NodeName, (first: string) => string | undefined>();
   /** Bytes; etcd's --quota-backend-bytes. */
   quota = 2 * 1024 ** 3;
   readonly #options: Required<Omit<ModelOptions, 'providerFile'>>;
@@ -289,7 +295,16 @@ export class LabModel implements LabSurface {
         this.#generation += 1;
       },
     };
-    return new Apiserver(argumentsOf({ Entrypoint, Cmd }), around, now);
+    const args = argumentsOf({ Entrypoint, Cmd });
+    const path = providerPathOf(args);
+    const file = path === undefined ? 'name: none' : (around.readFile(path)?.toString() ?? '');
+    const [first = ''] = /name: .*|identity:/.exec(file) ?? [];
+    const words = this.startFails.get(host.node.name)?.(first);
+    if (words !== undefined) {
+      container.log.push(words);
+      return { ends: { at: now, code: 1 }, advance: () => undefined };
+    }
+    return new Apiserver(args, around, now);
   }
 
   #now(): number {

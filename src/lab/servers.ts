@@ -20,6 +20,8 @@ export interface ServersOptions {
   readonly listens: (node: NodeName, port: number) => boolean;
   /** What the user may run on a node over SSH. */
   readonly run: Run;
+  /** As SshServerOptions.login, on a node. */
+  readonly login?: ((node: NodeName, accept: () => void) => Promise<void>) | undefined;
   /** true: the nodes listen nowhere; a bastion at 127.0.0.1 leads to them. */
   readonly behindBastion: boolean;
 }
@@ -54,7 +56,7 @@ interface Host {
 
 /** Resolves once everything listens. */
 export async function startServers(options: ServersOptions): Promise<Servers> {
-  const { surface, bundle, behindBastion } = options;
+  const { surface, bundle, behindBastion, login } = options;
   const hosts = new Map<string, Host>();
 
   const dial = (address: string, port: number) => {
@@ -75,6 +77,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       authorized: [options.authorized],
       socket: (path) => (path === dockerSocket ? (stream) => docker.take(stream) : undefined),
       run: options.run,
+      ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
       port: (address, port) => dial(local.has(address) ? node.address : address, port),
     });
     const ports = new Map([

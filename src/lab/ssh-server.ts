@@ -19,6 +19,8 @@ export interface SshServerOptions {
   /** What a Unix socket leads to; undefined: refused. */
   readonly socket: (path: string) => ((stream: Duplex) => void) | undefined;
   readonly run: Run;
+  /** Lets a user in whose key was proved, or breaks the connection off by rejecting; default: lets in. */
+  readonly login?: (accept: () => void) => Promise<void>;
   /** What a TCP port leads to as seen from the node; undefined: refused. */
   readonly port: (host: string, port: number) => ((stream: Duplex) => void) | undefined;
 }
@@ -39,7 +41,11 @@ export class SshServer {
       // A client that breaks off is no trouble of the server's.
       connection.on('error', () => undefined);
       connection.on('authentication', (context) => {
-        authenticate(context, authorized);
+        const proved = authenticate(context, authorized);
+        if (proved === undefined) return;
+        const { login } = options;
+        if (login === undefined) proved();
+        else login(proved).catch(() => connection.end());
       });
       connection.on('openssh.streamlocal', (accept, reject, { socketPath }) => {
         const serve = options.socket(socketPath);
@@ -99,11 +105,14 @@ async function execute(run: Run, command: string, channel: ServerChannel): Promi
   channel.end();
 }
 
-/** The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). */
-function authenticate(context: AuthContext, authorized: readonly ParsedKey[]): void {
+/**
+ * The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). The returned function
+ * lets its owner in.
+ */
+function authenticate(context: AuthContext, authorized: readonly ParsedKey[]): (() => void) | undefined {
   if (context.method !== 'publickey') {
     context.reject(['publickey']);
-    return;
+    return undefined;
   }
   const { key, signature, blob, hashAlgo } = context;
   const known = authorized.find(
@@ -112,8 +121,10 @@ function authenticate(context: AuthContext, authorized: readonly ParsedKey[]): v
   );
   const proved =
     signature === undefined || (blob !== undefined && known?.verify(blob, signature, hashAlgo) === true);
-  if (known !== undefined && proved) context.accept();
-  else context.reject(['publickey']);
+  if (known === undefined || !proved) context.reject(['publickey']);
+  else if (signature === undefined) context.accept();
+  else return () => context.accept();
+  return undefined;
 }
 
 function publicKey(text: string): ParsedKey {

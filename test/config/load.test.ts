@@ -37,7 +37,7 @@ describe('what is read', () => {
   test('the example', () => {
     const config = loadConfig(repo('cluster.example.yml'));
     expect(config.nodes.map((one) => one.name)).toEqual(['cp-1', 'cp-2', 'cp-3', 'worker-1']);
-    expect(config.encryption).toEqual({ enabled: true });
+    expect(config.encryption).toEqual({ enabled: true, provider: 'aescbc', resources: ['secrets'] });
   });
 
   test("RKE's own cluster.yml", () => {

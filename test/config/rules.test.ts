@@ -153,6 +153,11 @@ describe('the line of a syntax error', () => {
     expect(JSON.stringify([error?.message, error?.details])).not.toContain('hunter2');
   });
 
+  test('never tells what stands in place of a tag', () => {
+    const error = refusal('private_registries:\n- {url: r, password: !aHVudGVyMg"}\n');
+    expect(JSON.stringify([error?.message, error?.details])).not.toContain('aHVudGVyMg');
+  });
+
   test('never tells the value of a secret, however the file is broken', () => {
     const whole = [
       'nodes:',

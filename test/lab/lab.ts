@@ -27,11 +27,20 @@ export interface LabHost {
   readonly name: string;
   readonly address: string;
   readonly docker: Docker;
-  sh(command: string): Promise<Ran>;
   /** Of the container of this name; default kube-apiserver. */
   inspect(name?: string): Promise<ContainerInspectInfo>;
   readFile(path: string): Promise<string | undefined>;
   writeFile(path: string, text: string, mode: number): Promise<void>;
+  removeFile(path: string): Promise<void>;
+  /** `root root 600`; undefined: no such file. */
+  ownerAndMode(path: string): Promise<string | undefined>;
+  /**
+   * From its next start on kube-apiserver says `words` and exits with 1, unless the first name in its provider file
+   * (`identity`, or its first key's; `none` without a file) contains one of these.
+   */
+  failStarts(words: string, unless?: readonly string[]): Promise<void>;
+  /** Ends `failStarts`. */
+  letStart(): Promise<void>;
   /** Kills every process at once and starts again; resolves when dockerd answers (see Lab.ready). */
   reboot(): Promise<void>;
   unplug(): Promise<void>;
@@ -48,8 +57,14 @@ export interface KubeAnswer {
 export interface TsrkeOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** Its working directory and HOME; default the lab's. */
+  readonly dir?: string;
   /** SIGKILL to tsrke and all it started as soon as stdout and stderr so far match. */
   readonly killWhen?: RegExp;
+  /** SIGKILL once this is aborted. */
+  readonly kill?: AbortSignal;
+  /** No file can be written beyond this many blocks of 512 bytes, as on a disk that is full. */
+  readonly fileSize?: number;
   /** This signal, once, as soon as stdout and stderr so far match. */
   readonly signalWhen?: { readonly match: RegExp; readonly signal: NodeJS.Signals };
   /** Each piece of stdout and stderr as it comes. */

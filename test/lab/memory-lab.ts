@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
@@ -10,11 +11,20 @@ import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
-import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions, type Ran } from './lab.ts';
+import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
+/** What stands between the lab's servers and its cluster, to break things there. */
+export interface Between {
+  readonly through?: (surface: LabSurface) => LabSurface;
+  readonly login?: (node: string, accept: () => void) => Promise<void>;
+}
+
 /** As openRealLab: the same names, secrets and files. Nothing outlives `close`. */
-export async function openMemoryLab(options: LabOptions = {}): Promise<Lab> {
+export async function openMemoryLab(
+  options: LabOptions = {},
+  { through = (surface) => surface, login }: Between = {},
+): Promise<Lab> {
   const dir = mkdtempSync(join(tmpdir(), 'tsrke-memory-lab-'));
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
@@ -23,7 +33,8 @@ export async function openMemoryLab(options: LabOptions = {}): Promise<Lab> {
     controlplane: names,
     encryption: options.encryption ?? 'off',
     minor: options.version === '1.33' ? 33 : 34,
-    through: (model) => starts.watch(model),
+    through: (model) => through(starts.watch(model)),
+    login,
   });
   if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
@@ -137,16 +148,37 @@ async function hostOf(
     name,
     address: host.node.address,
     docker,
-    sh: (command) => Promise.resolve(shell(model, name, command)),
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {
       host.write(path, Buffer.from(text), mode);
       return Promise.resolve();
     },
+    removeFile(path) {
+      host.remove(path);
+      return Promise.resolve();
+    },
+    ownerAndMode(path) {
+      const file = host.read(path);
+      const owner = file?.uid === 0 ? 'root root' : `${file?.uid} ${file?.uid}`;
+      return Promise.resolve(file === undefined ? undefined : `${owner} ${file.mode.toString(8)}`);
+    },
+    failStarts(words, unless = []) {
+      model.startFails.set(name, (first) =>
+        unless.some((part) => first.includes(part)) ? undefined : words,
+      );
+      return Promise.resolve();
+    },
+    letStart() {
+      model.startFails.delete(name);
+      return Promise.resolve();
+    },
     async reboot() {
       servers.unplug(name);
-      model.reboot(name);
+      model.powerOff(name);
+      // Who was connected has noticed by the time it is back.
+      await sleep(200);
+      model.powerOn(name);
       await servers.plug(name);
     },
     unplug() {
@@ -156,23 +188,6 @@ async function hostOf(
     plug: () => servers.plug(name),
     apiserverStarts: () => Promise.resolve(starts.count(name)),
   };
-}
-
-/** What scenarios run on a host besides Docker's own calls. */
-function shell(model: LabModel, node: string, command: string): Ran {
-  const host = model.host(node);
-  const [, remove] = /^rm (?:-f )?(\S+)$/.exec(command) ?? [];
-  if (remove !== undefined) {
-    host.remove(remove);
-    return { code: 0, stdout: '', stderr: '' };
-  }
-  const [, stat] = /^stat -c '%U %G %a' (\S+)$/.exec(command) ?? [];
-  const file = stat === undefined ? undefined : host.read(stat);
-  if (file !== undefined) {
-    const owner = file.uid === 0 ? 'root root' : `${file.uid} ${file.uid}`;
-    return { code: 0, stdout: `${owner} ${file.mode.toString(8)}\n`, stderr: '' };
-  }
-  return { code: 127, stdout: '', stderr: `the memory lab cannot run: ${command}\n` };
 }
 
 function etcdOf({ store }: LabModel): LabEtcd {

@@ -4,7 +4,8 @@
  * the next of this process, the cluster is made anew for each.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,7 +25,15 @@ import {
 import { openEtcd } from './lab-etcd.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
-export type { KubeAnswer, Lab as RealLab, LabHost, LabOptions, Ran, TsrkeOptions } from './lab.ts';
+export type { LabHost, LabOptions } from './lab.ts';
+
+export interface RealHost extends LabHost {
+  sh(command: string): Promise<Ran>;
+}
+
+export interface RealLab extends Lab {
+  readonly hosts: readonly RealHost[];
+}
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
@@ -104,8 +113,16 @@ function dockerOf(name: string): Docker {
   return new Docker({ socketPath: `${stateDir}/${name}/docker.sock` });
 }
 
-function hostOf(name: string): LabHost {
+function hostOf(name: string): RealHost {
   const docker = dockerOf(name);
+  const sh = (command: string) => run(join(here, 'hosts.sh'), ['sh', name, command]);
+  // RKE's entrypoint lies in a volume of service-sidekick.
+  const entrypoint = async () => {
+    const { Mounts } = await docker.getContainer('service-sidekick').inspect();
+    const volume = Mounts.find(({ Destination }) => Destination === '/opt/rke-tools');
+    if (volume === undefined) throw new Error('service-sidekick has no volume /opt/rke-tools');
+    return `${volume.Source}/entrypoint.sh`;
+  };
   // The mount namespace of the host's first process, as seen from outside.
   const inside = async (path: string) => {
     const [pid = ''] = (await readFile(`${stateDir}/${name}/init`, 'utf8')).split(' ');
@@ -115,7 +132,7 @@ function hostOf(name: string): LabHost {
     name,
     address: `198.51.100.${10 + Number(name.slice(1))}`,
     docker,
-    sh: (command) => run(join(here, 'hosts.sh'), ['sh', name, command]),
+    sh,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     async readFile(path) {
       try {
@@ -131,6 +148,22 @@ function hostOf(name: string): LabHost {
       await writeFile(target, text, { mode });
       await chmod(target, mode);
     },
+    async removeFile(path) {
+      await rm(await inside(path), { force: true });
+    },
+    async ownerAndMode(path) {
+      const { code, stdout } = await sh(`stat -c '%U %G %a' ${path}`);
+      return code === 0 ? stdout.trim() : undefined;
+    },
+    async failStarts(words, unless = []) {
+      const path = await inside(await entrypoint());
+      if (!existsSync(`${path}.good`)) await copyFile(path, `${path}.good`);
+      await writeFile(path, failingEntrypoint(words, unless), { mode: 0o755 });
+    },
+    async letStart() {
+      const path = await inside(await entrypoint());
+      if (existsSync(`${path}.good`)) await rename(`${path}.good`, path);
+    },
     reboot: () => script('hosts.sh', 'reboot', name),
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
@@ -139,6 +172,20 @@ function hostOf(name: string): LabHost {
       return starts.split('\n').filter((line) => line.includes('"kube-apiserver"')).length;
     },
   };
+}
+
+function failingEntrypoint(words: string, unless: readonly string[]): string {
+  const accepts = unless.map((part) => `  *"${part}"*) exec "$@" ;;\n`);
+  return `#!/bin/sh
+first=none
+case "$*" in
+  *--encryption-provider-config=*) first=$(grep -m1 -e name: -e identity: /etc/kubernetes/ssl/encryption.yaml) ;;
+esac
+case "$first" in
+${accepts.join('')}esac
+echo '${words}' >&2
+exit 1
+`;
 }
 
 async function wipe(name: string): Promise<void> {
@@ -328,7 +375,7 @@ async function createContainers(host: LabHost, count: number, options: LabOption
 
 // --- the lab ------------------------------------------------------------------------------------------------
 
-export async function openRealLab(options: LabOptions = {}): Promise<Lab> {
+export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   const count = options.hosts ?? 1;
   await bringUp(count);
   await Promise.all(names.slice(0, running).map(wipe));
@@ -386,7 +433,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<Lab> {
   }
 
   const secrets = new NumberedSecrets(hosts, kube);
-  const lab: Lab = {
+  const lab: RealLab = {
     dir,
     config,
     state,

@@ -17,19 +17,23 @@ export class TsrkeRuns {
 
   tsrke(
     args: readonly string[],
-    { env = {}, input, killWhen, signalWhen, onOutput }: TsrkeOptions = {},
+    { env = {}, dir = this.#dir, input, killWhen, kill, fileSize, signalWhen, onOutput }: TsrkeOptions = {},
   ): ReturnType<Lab['tsrke']> {
     const began = performance.now();
     const inherited = { ...process.env };
     delete inherited['SSH_AUTH_SOCK'];
-    const child = spawn(process.execPath, [bin, ...args], {
-      cwd: this.#dir,
-      env: { ...inherited, HOME: this.#dir, ...env },
+    const tsrke = [process.execPath, bin, ...args];
+    const limited = ['sh', '-c', `ulimit -f ${fileSize ?? 0} && exec "$@"`, 'sh', ...tsrke];
+    const [command = '', ...rest] = fileSize === undefined ? tsrke : limited;
+    const child = spawn(command, rest, {
+      cwd: dir,
+      env: { ...inherited, HOME: dir, ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
       // A process group of its own, so that a kill takes whatever it started along.
       detached: true,
     });
     this.#running.add(child);
+    kill?.addEventListener('abort', () => killGroup(child));
     child.stdin.on('error', () => undefined).end(input);
     let stdout = '';
     let stderr = '';

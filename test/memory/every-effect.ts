@@ -92,11 +92,22 @@ async function breakOff(
       last = await lab.tsrke(scenario.command);
       figures.runs += 1;
     }
-    return wrongAtTheEnd(lab, finished ? undefined : target) ?? tooManyKeys(lab, ring, target);
+    return (
+      wrongAtTheEnd(lab, finished ? undefined : target) ?? leftBehind(lab) ?? tooManyKeys(lab, ring, target)
+    );
   } catch (error) {
     if (error instanceof Violation) return error.message;
     throw error;
   }
+}
+
+/** The same command again also clears away what the one that was cut off had put beside a file. */
+function leftBehind({ model }: MemoryLab): string | undefined {
+  for (const { name } of model.nodes) {
+    const left = [...model.host(name).files.keys()].find((path) => path.includes('tsrke'));
+    if (left !== undefined) return `${left} was left on ${name}`;
+  }
+  return undefined;
 }
 
 function tooManyKeys(lab: MemoryLab, before: number, target: string | undefined): string | undefined {
@@ -127,8 +138,6 @@ export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): strin
   for (const { name } of model.nodes) {
     const disk = model.host(name).read(providerPath)?.bytes.toString().trimEnd() ?? '';
     if (disk !== text) return `${name} has another file than the state`;
-    const left = [...model.host(name).files.keys()].filter((path) => path.includes('tsrke'));
-    if (left.length > 0) return `${left.join()} was left on ${name}`;
     const containers = model
       .engine(name)
       .containers.filter((each) => !/^(etcd|service-sidekick)$/.test(each.name));

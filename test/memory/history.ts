@@ -5,6 +5,8 @@
 import fc from 'fast-check';
 import { TsrkeError } from '../../src/errors.ts';
 import { Killed, type Effect, type Fault, type When } from '../../src/lab/faults.ts';
+import type { EtcdSnapshot } from '../../src/lab/etcd-store.ts';
+import { providerPath } from '../../src/encryption/world.ts';
 import { NoAnswer } from '../../src/lab/surface.ts';
 import { wrongAtTheEnd } from './every-effect.ts';
 import { MemoryLab } from './memory-lab.ts';
@@ -22,6 +24,8 @@ export type Happening =
       readonly kind: 'command';
       readonly action: 'up' | 'rotate' | 'resume' | 'abort';
       readonly faults: readonly PlannedFault[];
+      /** cluster.yml is edited before it, or left as it is. */
+      readonly enabled: boolean | undefined;
       /** Clients are at work meanwhile. */
       readonly clients: boolean;
     }
@@ -33,7 +37,11 @@ export type Happening =
     }
   | { readonly kind: 'busy'; readonly status: 429 | 503; readonly times: number }
   | { readonly kind: 'webhook'; readonly secret: number }
-  | { readonly kind: 'time'; readonly minutes: number };
+  | { readonly kind: 'time'; readonly minutes: number }
+  /** The provider file is gone, or is one that the node had before; then the node reboots. */
+  | { readonly kind: 'lost-file' | 'old-file'; readonly node: number }
+  /** etcd is restored from the snapshot before the how-manieth happening. */
+  | { readonly kind: 'restore'; readonly from: number };
 
 export interface History {
   readonly nodes: 1 | 3;
@@ -66,7 +74,7 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
 const planned: fc.Arbitrary<PlannedFault> = fc.oneof(
   {
     weight: 3,
-    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 20 }), of: fc.constant('changes' as const), fault }),
+    arbitrary: fc.record({ at: fc.integer({ min: 1, max: 15 }), of: fc.constant('changes' as const), fault }),
   },
   {
     weight: 1,
@@ -84,7 +92,8 @@ const command: fc.Arbitrary<Happening> = fc.record({
     'resume' as const,
     'abort' as const,
   ),
-  faults: fc.array(planned, { minLength: 0, maxLength: 2 }),
+  faults: fc.array(planned, { minLength: 1, maxLength: 2 }),
+  enabled: fc.option(fc.boolean(), { nil: undefined, freq: 2 }),
   clients: fc.boolean(),
 });
 
@@ -92,8 +101,8 @@ const node = fc.nat(2);
 const secret = fc.integer({ min: 1, max: 5 });
 
 const happening: fc.Arbitrary<Happening> = fc.oneof(
-  { weight: 6, arbitrary: command },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('edit' as const), enabled: fc.boolean() }) },
+  { weight: 10, arbitrary: command },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('edit' as const), enabled: fc.boolean() }) },
   {
     weight: 1,
     arbitrary: fc.record({
@@ -117,6 +126,11 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
       times: fc.integer({ min: 1, max: 8 }),
     }),
   },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constantFrom('lost-file' as const, 'old-file' as const), node }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('restore' as const), from: fc.nat(3) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('webhook' as const), secret }) },
   {
     weight: 1,
@@ -127,7 +141,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
 export const history: fc.Arbitrary<History> = fc.record({
   nodes: fc.constantFrom(1 as const, 1 as const, 1 as const, 1 as const, 1 as const, 3 as const),
   encrypted: fc.boolean(),
-  happenings: fc.array(happening, { minLength: 1, maxLength: 4 }),
+  happenings: fc.array(happening, { minLength: 2, maxLength: 4 }),
 });
 
 /** Plays it. Throws where something is not as it must be. */
@@ -137,13 +151,16 @@ export async function play(
 ): Promise<void> {
   const lab = new MemoryLab({ nodes, encrypted, secrets: 3, startTime: 300 });
   const clients = new Clients(lab);
+  const past = new Past(lab);
   figures.histories += 1;
   for (const each of happenings) {
+    past.remember();
     switch (each.kind) {
       case 'edit':
         lab.enabled = each.enabled;
         break;
       case 'command': {
+        lab.enabled = each.enabled ?? lab.enabled;
         let changes = 0;
         await run(lab, each.action, figures, {
           faultOf: (effect) => {
@@ -183,6 +200,13 @@ export async function play(
       case 'webhook':
         lab.model.admit = (_, { metadata }) =>
           metadata.name === `secret-${each.secret}` ? 'not this one' : undefined;
+        break;
+      case 'lost-file':
+      case 'old-file':
+        past.putFile(each.kind, each.node);
+        break;
+      case 'restore':
+        if (past.restore(each.from)) clients.forget();
         break;
       case 'time':
         lab.clock.advance(each.minutes * 60_000);
@@ -238,6 +262,47 @@ async function finish(lab: MemoryLab, clients: Clients, figures: HistoryFigures)
   await clients.expectAll();
 }
 
+/** What was there before: provider files by node, and snapshots of etcd. */
+class Past {
+  readonly #lab: MemoryLab;
+  readonly #files = new Map<string, Buffer[]>();
+  readonly #snapshots: EtcdSnapshot[] = [];
+
+  constructor(lab: MemoryLab) {
+    this.#lab = lab;
+  }
+
+  remember(): void {
+    const { model } = this.#lab;
+    this.#snapshots.push(model.snapshot());
+    for (const { name } of model.nodes) {
+      const bytes = model.host(name).read(providerPath)?.bytes;
+      if (bytes !== undefined) this.#files.set(name, [...(this.#files.get(name) ?? []), bytes]);
+    }
+  }
+
+  putFile(kind: 'lost-file' | 'old-file', node: number): void {
+    const { model } = this.#lab;
+    const name = model.nodes[node]?.name;
+    if (name === undefined || !model.host(name).powered) return;
+    const present = model.host(name).read(providerPath)?.bytes;
+    const old = this.#files.get(name)?.find((bytes) => present?.equals(bytes) === false);
+    if (present === undefined || (kind === 'old-file' && old === undefined)) return;
+    this.#lab.tampered = true;
+    if (kind === 'old-file' && old !== undefined) model.host(name).write(providerPath, old);
+    else model.host(name).remove(providerPath);
+    model.reboot(name);
+  }
+
+  restore(from: number): boolean {
+    const snapshot = this.#snapshots[from];
+    if (snapshot === undefined) return false;
+    this.#lab.tampered = true;
+    this.#lab.model.restore(snapshot);
+    return true;
+  }
+}
+
 /** Others who use the cluster, each time through another apiserver; they remember what was acknowledged to them. */
 class Clients {
   readonly #lab: MemoryLab;
@@ -247,6 +312,10 @@ class Clients {
 
   constructor(lab: MemoryLab) {
     this.#lab = lab;
+  }
+
+  forget(): void {
+    this.#known.clear();
   }
 
   next(): void {

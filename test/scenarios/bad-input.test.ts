@@ -1,21 +1,23 @@
 /** A state, a host key, a stored value that do not belong here: exit 3, and the cluster is as it was. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { certificate, otherCa } from '../kube/certificates.ts';
-import { closeHosts, openRealLab, type RealLab } from '../lab/real-lab.ts';
+import { otherCa } from '../kube/certificates.ts';
+import type { Lab } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const commands = [['up'], ['encrypt', 'rotate-key']];
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
-let opened: RealLab | undefined;
-let lab: RealLab;
+let opened: Lab | undefined;
+let lab: Lab;
 
 beforeAll(async () => {
-  opened = lab = await openRealLab({ hosts: 1, encryption: 'on', secrets: 10 });
+  opened = lab = await openLab({ hosts: 1, encryption: 'on', secrets: 10 });
 });
 afterAll(async () => {
   await opened?.close();
-  await closeHosts();
+  await closeLabs();
 });
 
 async function onCluster() {
@@ -61,7 +63,10 @@ const strangeKey = `ssh-ed25519 ${Buffer.concat([
 ]).toString('base64')}`;
 
 it('refuses the state of another cluster', async () => {
-  const ours = JSON.stringify(certificate('kube-ca').cert);
+  const state = JSON.parse(readFileSync(lab.state, 'utf8')) as {
+    currentState: { certificatesBundle: Record<string, { certificatePEM: string }> };
+  };
+  const ours = JSON.stringify(state.currentState.certificatesBundle['kube-ca']?.certificatePEM);
   const theirs = JSON.stringify(otherCa);
   await withState(
     (text) => text.replaceAll(ours, theirs),
@@ -72,7 +77,9 @@ it('refuses the state of another cluster', async () => {
 it('refuses a host that shows another key than known_hosts has', async () => {
   mkdirSync(join(lab.dir, '.ssh'), { recursive: true, mode: 0o700 });
   const path = join(lab.dir, '.ssh/known_hosts');
-  writeFileSync(path, `198.51.100.11 ${strangeKey}\n`);
+  const { nodes } = load(readFileSync(lab.config, 'utf8')) as { nodes: { address: string; port?: number }[] };
+  const [{ address, port = 22 } = { address: '' }] = nodes;
+  writeFileSync(path, `${port === 22 ? address : `[${address}]:${port}`} ${strangeKey}\n`);
   try {
     await refused('HOST_KEY_CHANGED', /^h1: .*~\/\.ssh\/known_hosts:1/m);
   } finally {

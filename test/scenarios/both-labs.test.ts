@@ -49,7 +49,7 @@ it('three nodes: enabled, rotated and disabled, and nobody notices', async () =>
     expect(await storedUnder(lab)).toEqual([`k8s:enc:aescbc:v1:${first?.name ?? ''}:`]);
     expect(statSync(lab.state).mode & 0o777).toBe(0o600);
     for (const host of lab.hosts) {
-      expect((await host.sh(`stat -c '%U %G %a' ${providerFile}`)).stdout.trim()).toBe('root root 600');
+      expect(await host.ownerAndMode(providerFile)).toBe('root root 600');
       expect(await host.apiserverStarts()).toBe(2);
       expect(JSON.stringify((await host.inspect()).Config)).toContain('--encryption-provider-config=');
     }

@@ -1,8 +1,9 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { afterAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type RealLab } from '../lab/real-lab.ts';
+import type { Lab } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
-afterAll(closeHosts);
+afterAll(closeLabs);
 
 const enabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}';
 const disabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: false}}';
@@ -17,14 +18,14 @@ interface Ring {
   };
 }
 
-async function storedUnder(lab: RealLab): Promise<string[]> {
+async function storedUnder(lab: Lab): Promise<string[]> {
   return [...new Set((await lab.etcd.prefixes()).values())];
 }
 
-const ring = (lab: RealLab) => (JSON.parse(readFileSync(lab.state, 'utf8')) as Ring).tsrke.keyRing;
+const ring = (lab: Lab) => (JSON.parse(readFileSync(lab.state, 'utf8')) as Ring).tsrke.keyRing;
 
 /** Runs tsrke while clients read and write through every apiserver: they must see refused connections at worst. */
-async function undisturbed(lab: RealLab, ...args: string[]): Promise<string> {
+async function undisturbed(lab: Lab, ...args: string[]): Promise<string> {
   const clients = await lab.startClients();
   const ran = await lab.tsrke(args);
   const { hosts, bothDown } = await clients.stop();
@@ -38,12 +39,12 @@ async function undisturbed(lab: RealLab, ...args: string[]): Promise<string> {
   return ran.stdout;
 }
 
-async function starts(lab: RealLab): Promise<string[]> {
+async function starts(lab: Lab): Promise<string[]> {
   return await Promise.all(lab.hosts.map(async (host) => (await host.inspect()).State.StartedAt));
 }
 
 it('three nodes with 1,000 secrets: enabled, rotated, disabled and enabled again under the eyes of their clients', async () => {
-  const lab = await openRealLab({ hosts: 3, encryption: 'off', secrets: 1000 });
+  const lab = await openLab({ hosts: 3, encryption: 'off', secrets: 1000 });
   try {
     const off = readFileSync(lab.config, 'utf8');
     writeFileSync(lab.config, off.replace('services:', enabled));

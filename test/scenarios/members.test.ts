@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import type { Lab, LabHost } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const commands = ['up', 'encrypt rotate-key'];
@@ -12,8 +13,8 @@ interface Node {
   readonly address: string;
 }
 
-let opened: RealLab | undefined;
-let lab: RealLab;
+let opened: Lab | undefined;
+let lab: Lab;
 let h1: LabHost;
 let h2: LabHost;
 let h3: LabHost;
@@ -21,7 +22,7 @@ let config: string;
 let rkeState: string;
 
 beforeAll(async () => {
-  opened = lab = await openRealLab({ hosts: 3, encryption: 'on', secrets: 30 });
+  opened = lab = await openLab({ hosts: 3, encryption: 'on', secrets: 30 });
   const [first, second, third] = lab.hosts;
   if (first === undefined || second === undefined || third === undefined) throw new Error('no three hosts');
   [h1, h2, h3] = [first, second, third];
@@ -35,7 +36,7 @@ beforeEach(() => {
 
 afterAll(async () => {
   await opened?.close();
-  await closeHosts();
+  await closeLabs();
 });
 
 const startedAt = async (host: LabHost) => (await host.inspect()).State.StartedAt;
@@ -75,7 +76,7 @@ it.each(commands)('an apiserver that cluster.yml does not name stops the run: ts
     const before = await everything();
     const ran = await lab.tsrke(command.split(' '));
     expect(ran, ran.stderr).toMatchObject({ code: 1, stdout: '' });
-    expect(ran.stderr).toMatch(/does not name: .*(198\.51\.100\.13|h3).* \(MEMBER_UNKNOWN\)/);
+    expect(ran.stderr).toMatch(new RegExp(`does not name: .*(${h3.address}|h3).* \\(MEMBER_UNKNOWN\\)`));
     expect(ran.stderr).toMatch(/^next: add it to `nodes:`/m);
     expect(await everything()).toEqual(before);
   } finally {
@@ -101,17 +102,14 @@ it('an unreachable node stops the run before anything is touched', async () => {
 it('a node that does not become ready keeps all others from being restarted', async () => {
   const before = await onNodes();
   await h3.docker.getContainer('kube-apiserver').stop({ t: 1 });
-  const { Mounts } = await h3.inspect('service-sidekick');
-  const entrypoint = `${Mounts.find(({ Destination }) => Destination === '/opt/rke-tools')?.Source ?? ''}/entrypoint.sh`;
-  const good = await h3.sh(`cat ${entrypoint}`);
-  await h3.sh(`printf '#!/bin/sh\\necho no disk left >&2; exit 1\\n' >${entrypoint}`);
+  await h3.failStarts('no disk left');
   try {
     const ran = await lab.tsrke(['encrypt', 'rotate-key']);
     expect(ran, ran.stderr).toMatchObject({ code: 1, stdout: '' });
     expect(ran.stderr).toMatch(/^h3: .*\(APISERVER_NOT_READY\)/m);
     expect(ran.stderr).toMatch(/^ {2}.*no disk left/m);
   } finally {
-    await h3.writeFile(entrypoint, good.stdout, 0o755);
+    await h3.letStart();
   }
   expect((await onNodes()).slice(0, 2)).toEqual(before.slice(0, 2));
 });

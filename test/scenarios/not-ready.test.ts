@@ -1,39 +1,15 @@
 /** A node whose kube-apiserver does not come up with its new file: the run ends there, the node serves again. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import type { Lab, LabHost } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
-const refuse = '/etc/kubernetes/ssl/refuse';
 const words = 'this node does not like its provider file';
 
-afterAll(closeHosts);
+afterAll(closeLabs);
 
 const startedAt = async (host: LabHost) => (await host.inspect()).State.StartedAt;
-
-/**
- * RKE's entrypoint, which lies in a volume of service-sidekick, fails with the flag while the file `refuse` is there,
- * unless the provider file's first provider or key is named as `refuse` says.
- */
-async function makeStubborn(host: LabHost, accepts = ''): Promise<void> {
-  const { Mounts } = await host.inspect('service-sidekick');
-  const volume = Mounts.find(({ Destination }) => Destination === '/opt/rke-tools');
-  if (volume === undefined) throw new Error('service-sidekick has no volume /opt/rke-tools');
-  await host.writeFile(
-    `${volume.Source}/entrypoint.sh`,
-    `#!/bin/sh
-if [ -e ${refuse} ]; then
-  accepts=$(cat ${refuse})
-  first=$(grep -m1 -e name: -e identity: ${providerFile})
-  [ -n "$accepts" ] && case "$first" in *"$accepts"*) exec "$@" ;; esac
-  case "$*" in *--encryption-provider-config=*) echo '${words}' >&2; exit 1 ;; esac
-fi
-exec "$@"
-`,
-    0o755,
-  );
-  await host.writeFile(refuse, accepts, 0o600);
-}
 
 const enabled = (text: string) =>
   text.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}');
@@ -43,7 +19,7 @@ function keysIn(text: string | undefined): string[] {
 }
 
 /** No secret of the state's key ring is in what was said, nor in what Docker tells of any container. */
-async function expectNoKeys(lab: RealLab, said: string): Promise<void> {
+async function expectNoKeys(lab: Lab, said: string): Promise<void> {
   const { tsrke } = JSON.parse(readFileSync(lab.state, 'utf8')) as {
     tsrke: { keyRing: { secret: string }[] };
   };
@@ -64,12 +40,12 @@ async function expectNoKeys(lab: RealLab, said: string): Promise<void> {
 }
 
 it('stops at a node that does not come up, and goes on once the cause is gone', async () => {
-  const lab = await openRealLab({ hosts: 3, encryption: 'off', secrets: 50 });
+  const lab = await openLab({ hosts: 3, encryption: 'off', secrets: 50 });
   try {
     const [h1, h2, h3] = lab.hosts;
     if (h1 === undefined || h2 === undefined || h3 === undefined) throw new Error('three hosts are needed');
     writeFileSync(lab.config, enabled(readFileSync(lab.config, 'utf8')));
-    await makeStubborn(h2);
+    await h2.failStarts(words, ['none']);
     const before = await startedAt(h3);
 
     const failed = await lab.tsrke(['--debug', 'up']);
@@ -91,7 +67,7 @@ it('stops at a node that does not come up, and goes on once the cause is gone', 
     await lab.ready();
     expect(new Set((await lab.etcd.prefixes()).values())).toEqual(new Set(['']));
 
-    await h2.sh(`rm ${refuse}`);
+    await h2.letStart();
     const ran = await lab.tsrke(['--debug', 'up']);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
     expect(ran.stdout).toMatch(/^secrets are encrypted /);
@@ -99,7 +75,7 @@ it('stops at a node that does not come up, and goes on once the cause is gone', 
     const stored = [...new Set((await lab.etcd.prefixes()).values())];
     expect(stored).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:/)]);
     for (const host of lab.hosts) {
-      expect((await host.sh(`stat -c '%U %G %a' ${providerFile}`)).stdout.trim()).toBe('root root 600');
+      expect(await host.ownerAndMode(providerFile)).toBe('root root 600');
     }
     await lab.ready();
   } finally {
@@ -108,14 +84,14 @@ it('stops at a node that does not come up, and goes on once the cause is gone', 
 });
 
 it('falls back to what can read both keys where there is only one node', async () => {
-  const lab = await openRealLab({ hosts: 1, encryption: 'off', secrets: 20 });
+  const lab = await openLab({ hosts: 1, encryption: 'off', secrets: 20 });
   try {
     const [host] = lab.hosts;
     if (host === undefined) throw new Error('no host');
     const keysOnNode = async () => keysIn(await host.readFile(providerFile));
     const stored = async () => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
     const failsAndServes = async (args: string[], accepts: string): Promise<void> => {
-      await makeStubborn(host, accepts);
+      await host.failStarts(words, ['none', accepts]);
       const failed = await lab.tsrke(args);
       expect(failed, failed.stderr).toMatchObject({ code: 1, stdout: '' });
       expect(failed.stderr).toMatch(
@@ -131,7 +107,7 @@ it('falls back to what can read both keys where there is only one node', async (
     await failsAndServes(['up'], 'identity');
     const [identity, first = '', ...others] = await keysOnNode();
     expect([identity, others]).toEqual(['identity', []]);
-    await host.sh(`rm ${refuse}`);
+    await host.letStart();
     const ran = await lab.tsrke(['up']);
     expect(ran.code, ran.stderr).toBe(0);
     expect(await keysOnNode()).toEqual([first, 'identity']);
@@ -140,7 +116,7 @@ it('falls back to what can read both keys where there is only one node', async (
     await failsAndServes(['encrypt', 'rotate-key'], first);
     const [old, second = '', last] = await keysOnNode();
     expect([old, last]).toEqual([first, 'identity']);
-    await host.sh(`rm ${refuse}`);
+    await host.letStart();
     const rotated = await lab.tsrke(['encrypt', 'rotate-key']);
     expect(rotated.code, rotated.stderr).toBe(0);
     expect(await keysOnNode()).toEqual([second, 'identity']);

@@ -1,9 +1,10 @@
 /** Slow clients: a list that was begun under one key and is read on under the next. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import type { Lab, LabHost } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
-afterAll(closeHosts);
+afterAll(closeLabs);
 
 const secrets = 300;
 const page = 50;
@@ -22,11 +23,11 @@ interface ListPage {
 }
 
 /** One list from its first page to its end or to 410; after each page it waits. */
-async function slowly(lab: RealLab, host: LabHost, met: Met, wait: () => Promise<unknown>): Promise<void> {
+async function slowly(lab: Lab, host: LabHost, met: Met, wait: () => Promise<unknown>): Promise<void> {
   const names = new Set<string>();
   let token = '';
   while (true) {
-    let answer: Awaited<ReturnType<RealLab['kube']>>;
+    let answer: Awaited<ReturnType<Lab['kube']>>;
     try {
       answer = await lab.kube(
         host,
@@ -65,7 +66,7 @@ async function slowly(lab: RealLab, host: LabHost, met: Met, wait: () => Promise
 }
 
 it('a client that pages slowly through a rotation meets 410 at worst, through every apiserver', async () => {
-  const lab = await openRealLab({ hosts: 3, encryption: 'on', secrets });
+  const lab = await openLab({ hosts: 3, encryption: 'on', secrets });
   try {
     const met: Met = { pages: 0, finished: 0, expired: 0, other: [] };
     let running = true;

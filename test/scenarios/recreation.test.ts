@@ -2,18 +2,19 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ContainerInspectInfo } from 'dockerode';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import type { Lab, LabHost } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const flag = `--encryption-provider-config=${providerFile}`;
 
-let opened: RealLab | undefined;
-let lab: RealLab;
+let opened: Lab | undefined;
+let lab: Lab;
 let host: LabHost;
 let off: string;
 
 beforeAll(async () => {
-  opened = lab = await openRealLab({ hosts: 1, encryption: 'off', secrets: 20 });
+  opened = lab = await openLab({ hosts: 1, encryption: 'off', secrets: 20 });
   const [first] = lab.hosts;
   if (first === undefined) throw new Error('the lab has no host');
   host = first;
@@ -22,7 +23,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await opened?.close();
-  await closeHosts();
+  await closeLabs();
 });
 
 function ask(encryption: 'on' | 'off'): void {

@@ -4,7 +4,7 @@ import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import { closeHosts, openRealLab, type RealHost, type RealLab } from '../lab/real-lab.ts';
 
 const ssl = '/etc/kubernetes/ssl';
 const copyKey = '/registry/secrets/kube-system/full-cluster-state';
@@ -16,7 +16,7 @@ interface StateFile {
 
 let opened: RealLab | undefined;
 let lab: RealLab;
-let host: LabHost;
+let host: RealHost;
 let off: string;
 
 beforeAll(async () => {

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import { closeHosts, openRealLab, type RealHost, type RealLab } from '../lab/real-lab.ts';
 
 const run = promisify(execFile);
 const sshdLog = '/var/lib/tsrke-lab/h1/sshd.log';
@@ -23,7 +23,7 @@ interface ClusterYaml {
 
 let opened: RealLab | undefined;
 let lab: RealLab;
-let host: LabHost;
+let host: RealHost;
 let original: string;
 const agents: ChildProcess[] = [];
 

@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type LabHost, type RealLab } from '../lab/real-lab.ts';
+import type { Lab, LabHost } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 
@@ -18,12 +19,12 @@ interface StateFile {
   tsrke?: { keyRing: (NamedKey & { retired?: string })[] };
 }
 
-let lab: RealLab;
+let lab: Lab;
 let host: LabHost;
 let on: string;
 
 beforeAll(async () => {
-  lab = await openRealLab({ hosts: 1, encryption: 'on', secrets: 30 });
+  lab = await openLab({ hosts: 1, encryption: 'on', secrets: 30 });
   const [first] = lab.hosts;
   if (first === undefined) throw new Error('the lab has no host');
   host = first;
@@ -31,8 +32,8 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await (lab as RealLab | undefined)?.close();
-  await closeHosts();
+  await (lab as Lab | undefined)?.close();
+  await closeLabs();
 });
 
 // --- by hand, as RKE does it --------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ const rows: readonly Row[] = [
     asked: 'off',
     async prepare(k) {
       await loadOnNode(textOf('identity', k));
-      await host.sh(`rm ${providerFile}`);
+      await host.removeFile(providerFile);
       await leave(textOf(k, 'identity'), undefined);
     },
     mixed: false,
