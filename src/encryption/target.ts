@@ -98,8 +98,9 @@ export function chooseTarget(request: TargetRequest): Target {
         : open?.target === ''
           ? continuing(open)
           : undefined;
-    if (action === 'resume' && note === undefined && localKeysOf(current).length === 0)
-      throw nothingOpen(action);
+    // RKE's own disable, cut off, leaves the key in currentState alone.
+    const cutOff = localKeysOf(current).length > 0 && localKeysOf(desired).length === 0;
+    if (action === 'resume' && note === undefined && !cutOff) throw nothingOpen(action);
     return choose(noFile, 'disable', note);
   }
 

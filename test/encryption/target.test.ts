@@ -294,6 +294,7 @@ test('abort of a rotation that RKE left half-way goes back to its old key', () =
 
 test.each<['resume' | 'abort', string, boolean]>([
   ['resume', 'k,identity', true],
+  ['resume', 'k,identity', false],
   ['resume', '', false],
   ['resume', '', true],
   ['abort', 'k,identity', true],
