@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
 import { resourceOfPath, etcdPathOfKey } from '../../src/etcd/paths.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
@@ -78,29 +78,26 @@ async function go(
   return ran.effects.log.length;
 }
 
-it.each([1, 3] as const)(
-  'from each to each, on %i node(s)',
-  async (nodes) => {
-    const lab = await open(nodes);
-    // A walk that takes every ordered pair once, all on one cluster.
-    for (const [i, a] of names.entries()) {
-      for (const b of names.slice(i + 1)) {
-        await go(lab, a);
-        await go(lab, b);
-      }
+test('from each to each, on three nodes', async () => {
+  const lab = await open(3);
+  // Every ordered pair once, all on one cluster.
+  for (const [i, a] of names.entries()) {
+    await go(lab, a);
+    for (const b of names.slice(i + 1)) {
+      await go(lab, b);
       await go(lab, a);
-      for (const b of names.slice(i + 1).toReversed()) {
-        await go(lab, b);
-        await go(lab, a);
-      }
     }
-    ask(lab, 'off');
-    await lab.tsrke('up');
-    const { said } = await lab.tsrke('up');
-    expect(said).toBe('nothing to do: encryption of secrets is off');
-  },
-  120_000,
-);
+  }
+  ask(lab, 'off');
+  await lab.tsrke('up');
+  const { said } = await lab.tsrke('up');
+  expect(said).toBe('nothing to do: encryption of secrets is off');
+});
+
+test('from each to the next, on one node', async () => {
+  const lab = await open(1);
+  for (const wish of [...names, ...names.toReversed()]) await go(lab, wish);
+});
 
 test.each<[Wish, Wish, Wish]>([
   ['aescbc', 'secretbox', 'off'],
@@ -110,7 +107,7 @@ test.each<[Wish, Wish, Wish]>([
 ])(
   'from %s to %s, which is cut off and becomes %s',
   async (a, b, c) => {
-    for (let kill = 3; ; kill += 97) {
+    for (let kill = 3; ; kill += 241) {
       const lab = await open(3);
       await go(lab, a);
       const effects = await go(lab, b, ({ number }) => {
