@@ -23,6 +23,8 @@ afterAll(async () => {
 });
 
 const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
+/** One node has nobody to wait for: it writes with a new key at once, which saves a restart. */
+const alone = () => (lab.hosts.length === 1 ? 1 : 0);
 const stored = async () => [...new Set((await lab.etcd.prefixes()).values())];
 const enabled = () =>
   off.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}');
@@ -59,7 +61,7 @@ async function restartsNothing(): Promise<void> {
 
 it('up enables encryption, and a second up restarts nothing', async () => {
   writeFileSync(lab.config, enabled());
-  expect(await finishes({ args: ['up'] })).toEqual(lab.hosts.map(() => 2));
+  expect(await finishes({ args: ['up'] })).toEqual(lab.hosts.map(() => 2 - alone()));
   expect(await stored()).toEqual([`k8s:enc:aescbc:v1:${keysInUse()[0] ?? ''}:`]);
   await restartsNothing();
 });
@@ -74,7 +76,7 @@ it('rotate-key is killed between a file and its restart: the next run restarts t
     { args: rotate, killWhen: /restarting kube-apiserver/ },
     { args: rotate },
   );
-  expect(h1).toBeGreaterThanOrEqual(3);
+  expect(h1).toBeGreaterThanOrEqual(3 - alone());
   expect(others).toEqual(lab.hosts.slice(1).map(() => 3));
   const [key, ...more] = keysInUse();
   expect(more).toEqual([]);
