@@ -30,11 +30,7 @@ export interface RunOptions {
   /** Told after each effect, before the invariants are looked at. */
   readonly onDone?: (effect: Effect) => void;
   readonly signal?: AbortSignal;
-<<<<<<< HEAD
-  /** Default true. False where the state file is an older one, which lacks keys by design. */
-=======
   /** Default true. False where the state file itself was swapped for another. */
->>>>>>> model
   readonly invariants?: boolean;
 }
 
