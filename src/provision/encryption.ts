@@ -90,7 +90,8 @@ async function change(
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
   if (!answers(target, wanted)) {
-    const asks = wanted.kind === 'off' ? 'encryption off' : 'another encryption';
+    const asks =
+      wanted.kind === 'off' ? 'encryption off' : isOn(target) ? 'another encryption' : 'encryption on';
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
 

@@ -33,6 +33,7 @@ export async function openMemoryLab(
     controlplane: names,
     encryption: options.encryption ?? 'off',
     minor: options.version === '1.33' ? 33 : 34,
+    startTime: 100,
     through: (model) => through(starts.watch(model)),
     login,
   });
