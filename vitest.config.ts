@@ -4,7 +4,6 @@ import { realLabUnavailable } from './test/availability.ts';
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
 const onBothLabs = [
   'any-file',
-  'both-labs',
   'cycle',
   'interrupted',
   'not-ready',
@@ -18,8 +17,8 @@ const onBothLabs = [
   'abort',
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
-/** Scenarios that stand between tsrke and the cluster, which no real one allows. */
-const onMemoryLab = ['test/scenarios/faults.test.ts'];
+/** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */
+const onMemoryLab = ['test/scenarios/faults.test.ts', 'test/scenarios/at-a-glance.test.ts'];
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
