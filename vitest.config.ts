@@ -50,7 +50,6 @@ export default defineConfig({
           name: 'memory',
           include: [...onBothLabs, ...onMemoryLab],
           env: { TSRKE_LAB: 'memory' },
-          sequence: { groupOrder: 1 },
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
@@ -78,7 +77,7 @@ export default defineConfig({
               ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
               : [],
           exclude: onMemoryLab,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 1 },
           fileParallelism: false,
           maxWorkers: 1,
           testTimeout: 600_000,
