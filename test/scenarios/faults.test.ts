@@ -72,8 +72,11 @@ class Between {
     const lost = () => new NoAnswer('ECONNRESET', 'the connection was broken off');
     const { signal } = new AbortController();
     const kill = this.#kill;
+    const effects = this.#effects;
     try {
-      return await this.#effects.run({ kind, node, what, changes: true, signal, work, lost, patience });
+      const done = effects.run({ kind, node, what, changes: true, signal, work, lost, patience });
+      // An effect of a tsrke that is dead never answers.
+      return await Promise.race([done, effects.died]);
     } catch (error) {
       if (!(error instanceof Killed)) throw error;
       kill.abort();
