@@ -14,13 +14,19 @@ export interface HostCounts {
 
 export interface ClientCounts {
   readonly hosts: Readonly<Record<string, HostCounts>>;
-  /** How often a host went away while another was. */
+  /** How often two hosts were away at one time: the times between the first and the last request refused overlap. */
   readonly bothDown: number;
-  /**
-   * When each host was away: from the start of the first refused request to that of the first answered one, in
-   * milliseconds since the clients started; still away at the end is Infinity.
-   */
-  readonly away: Readonly<Record<string, readonly (readonly [from: number, to: number])[]>>;
+  readonly away: Readonly<Record<string, readonly Away[]>>;
+}
+
+/** While a host did not serve; when its requests began, in milliseconds since the clients started. */
+export interface Away {
+  /** The first request that was refused. */
+  readonly from: number;
+  /** The last one: until then the host was away for sure. When it came back between this and `to` nobody saw. */
+  last: number;
+  /** The first one answered again; Infinity: still away when the clients ended. */
+  to: number;
 }
 
 export interface RunningClients {
@@ -40,13 +46,9 @@ const pause = 100;
 
 export async function startClients(hosts: readonly LabHost[], kube: Kube): Promise<RunningClients> {
   const counts: Record<string, HostCounts> = {};
-  const away = new Map<string, number>();
   const lastOk = new Map<string, number>();
-  const intervals: Record<string, [number, number][]> = Object.fromEntries(
-    hosts.map(({ name }) => [name, []]),
-  );
+  const away: Record<string, Away[]> = Object.fromEntries(hosts.map(({ name }) => [name, []]));
   const started = performance.now();
-  let bothDown = 0;
   let stopping = false;
 
   const listed = await readNames(hosts, kube);
@@ -60,17 +62,14 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
     expected: readonly number[] = [],
   ): Promise<string | undefined> {
     const mine = (counts[host.name] ??= { ok: 0, refused: 0, decryption: 0, other: [] });
-    const began = performance.now();
+    const began = performance.now() - started;
     try {
       const { status, text } = await kube(host, method, path, body);
       if ((status >= 200 && status < 300) || expected.includes(status)) {
         mine.ok += 1;
         lastOk.set(host.name, Math.max(began, lastOk.get(host.name) ?? 0));
-        if ((away.get(host.name) ?? Infinity) <= began) {
-          away.delete(host.name);
-          const last = intervals[host.name]?.at(-1);
-          if (last !== undefined) last[1] = began - started;
-        }
+        const now = away[host.name]?.at(-1);
+        if (now !== undefined && now.last < began && began < now.to) now.to = began;
         return text;
       }
       if (undecryptable.test(text)) {
@@ -94,10 +93,10 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
   function refused(host: LabHost, mine: HostCounts, began: number): void {
     mine.refused += 1;
     // A request that began before the last good one tells of the past.
-    if (began < (lastOk.get(host.name) ?? 0) || away.has(host.name)) return;
-    if (away.size > 0) bothDown += 1;
-    away.set(host.name, began);
-    intervals[host.name]?.push([began - started, Infinity]);
+    if (began < (lastOk.get(host.name) ?? 0)) return;
+    const now = away[host.name]?.at(-1);
+    if (now?.to === Infinity) now.last = Math.max(now.last, began);
+    else away[host.name]?.push({ from: began, last: began, to: Infinity });
   }
 
   /** Not waiting for answers: a request that hangs must not hide that others are refused. */
@@ -148,10 +147,19 @@ export async function startClients(hosts: readonly LabHost[], kube: Kube): Promi
   return {
     stop() {
       stopping = true;
-      ended ??= loops.then(() => ({ hosts: counts, bothDown, away: intervals }));
+      ended ??= loops.then(() => ({ hosts: counts, bothDown: overlaps(Object.values(away)), away }));
       return ended;
     },
   };
+}
+
+function overlaps(hosts: readonly (readonly Away[])[]): number {
+  const pairs = hosts.flatMap((mine, index) =>
+    hosts
+      .slice(index + 1)
+      .flatMap((others) => mine.flatMap((one) => others.map((other) => [one, other] as const))),
+  );
+  return pairs.filter(([one, other]) => one.from <= other.last && other.from <= one.last).length;
 }
 
 async function readNames(hosts: readonly LabHost[], kube: Kube): Promise<string[]> {
