@@ -18,6 +18,7 @@ import { keyId } from './key.ts';
 import { observe, type Look } from './observe.ts';
 import { done, strip } from './plan.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
+import { compactionIntervalOf } from './server-options.ts';
 import type { World } from './world.ts';
 
 export interface Outcome {
@@ -113,9 +114,6 @@ function stopHere(signal: AbortSignal, where: string): void {
   );
 }
 
-/** kube-apiserver's own compaction (--etcd-compaction-interval, 5 minutes): what is that old goes at the next one. */
-const compactionInterval = 5 * 60_000;
-
 /** No continue token or watch of before the proof may meet a value whose key is gone: with older revisions forgotten
  * it meets 410, which clients know (seen with 1.34.4 and etcd 3.5). */
 async function forgetOlder(look: Look, world: World, signal: AbortSignal): Promise<void> {
@@ -123,10 +121,12 @@ async function forgetOlder(look: Look, world: World, signal: AbortSignal): Promi
     for (const [i, { revision }] of look.census.at.entries()) await world.etcds[i]?.compact(revision, signal);
     return;
   }
+  // What is one interval old at a compaction goes with it.
+  const wait = 2 * Math.max(...look.members.map(({ container }) => compactionIntervalOf(container.args)));
   await world.report.task('wait until kube-apiserver has compacted etcd', async (task) => {
-    const end = world.clock.now().getTime() + 2 * compactionInterval;
-    for (let left = end; left > 0; left = end - world.clock.now().getTime()) {
-      task.progress(`${Math.ceil(Math.min(left, 2 * compactionInterval) / 1000)} s left`);
+    const end = world.clock.now().getTime() + wait;
+    for (let left = wait; left > 0; left = end - world.clock.now().getTime()) {
+      task.progress(`${Math.ceil(left / 1000)} s left`);
       await world.clock.sleep(Math.min(left, 10_000), signal);
       await world.hold(signal);
     }

@@ -102,6 +102,8 @@ async function change(
     if (
       cluster.metNewHost() ||
       !isRecorded(target, before) ||
+      // What passes had shown without etcd is proved now.
+      (before.tsrke.proof === undefined && seen.census !== undefined) ||
       serialiseState(unsaved) !== serialiseState(before)
     ) {
       const met = withLoaded(finished(chosen.state), seen.members);
