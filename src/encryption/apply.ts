@@ -64,7 +64,8 @@ export async function carryOut(
       }
       case 'read':
       case 'write':
-      case 'prune': {
+      case 'prune':
+      case 'remake': {
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
         // Without a file to name, what the nodes may hold stays recorded until all is done.
@@ -74,7 +75,7 @@ export async function carryOut(
           isCopyEncrypted(target, look),
           signal,
         );
-        const title = `${titles[line.kind]}: ${film(line.state)}`;
+        const title = line.kind === 'remake' ? titles.remake : `${titles[line.kind]}: ${film(line.state)}`;
         await world.report.task(title, async (task) => {
           task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
@@ -82,7 +83,7 @@ export async function carryOut(
             stopHere(signal, `before ${push.node}, in the line “${title}”`);
             await world.hold(signal);
             const seen = look.members.find((each) => each.node === push.node)?.onDisk?.sha256;
-            const record = await deploy(push, seen, state, world, signal);
+            const record = await deploy(push, seen, line.kind === 'remake', state, world, signal);
             if (record !== undefined) records[push.node] = record;
             restarts += 1;
             state = { ...state, tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...records } } };
@@ -101,6 +102,7 @@ const titles = {
   read: 'make every key readable on every node',
   write: 'write with the wanted key',
   prune: 'remove what is no longer needed',
+  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
 } as const;
 
 function stopHere(signal: AbortSignal, where: string): void {
