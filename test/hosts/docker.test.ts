@@ -57,6 +57,7 @@ describe('the apiserver is described', () => {
       args: rkeArgs,
       image: rke.Config.Image,
       hostname: 'h1',
+      binds: ['/etc/kubernetes:/etc/kubernetes', '/var/log/kube-audit:/var/log/kube-audit'],
       interrupted: false,
     });
   });
