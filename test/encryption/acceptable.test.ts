@@ -9,7 +9,7 @@ function member(minor: number | undefined, ...args: string[]): MemberLook {
   const container = { running: true, startedAt: '', args, image: '', hostname: '', interrupted: false };
   return {
     ...{ node: 'n0', flag: true, file: undefined, loaded: 'yes', ready: true, path: '/p', onDisk: undefined },
-    ...{ container, minor },
+    ...{ container, minor, failing: [] },
   };
 }
 
