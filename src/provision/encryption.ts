@@ -7,6 +7,7 @@ import { film, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
+import { isRenewable, keyIdsStored } from '../encryption/renewal.ts';
 import { chooseTarget, type Action } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
@@ -102,7 +103,8 @@ async function change(
 
   const finished = (state: ClusterState) =>
     withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds);
-  if (strip(target, seen).length === 0 && !chosen.minted) {
+  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(target);
+  if (strip(target, seen).length === 0 && !chosen.minted && !renews) {
     const unsaved = { ...before, document: finished(before).document };
     if (
       cluster.metNewHost() ||
@@ -120,9 +122,18 @@ async function change(
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
+  const kms = keyIdsStored(last);
+  if (restarts + rewritten === 0 && isRecorded(target, before)) {
+    return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
+  }
   await world.save(withProof(finished(state), last, target, world.clock.now()), isOn(target), signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
-  return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}`;
+  return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
+}
+
+/** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */
+function stillStored(kms: readonly string[]): string {
+  return kms.length === 0 ? '' : `; of the keys of the KMS etcd needs ${kms.join('; ')} and no other`;
 }
 
 /** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */
