@@ -30,6 +30,7 @@ const exitCodes = {
   DOCKER: 1,
   APISERVER_MISSING: 1,
   APISERVER_NOT_READY: 1,
+  RELOAD_FAILED: 1,
   FILE_CHANGED: 1,
   KUBE: 1,
   ETCD: 1,

@@ -13,14 +13,14 @@ import {
   type KeyRef,
   type ProviderFile,
 } from './configuration.ts';
-import { deploy } from './deploy.ts';
+import { deploy, isByReload } from './deploy.ts';
 import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
-import { observe, type Look } from './observe.ts';
-import { done, strip } from './plan.ts';
+import { observe, type Look, type MemberLook } from './observe.ts';
+import { done, strip, type Line, type Push } from './plan.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
-import { compactionIntervalOf } from './server-options.ts';
+import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';
 import type { World } from './world.ts';
 
 export interface Outcome {
@@ -30,6 +30,8 @@ export interface Outcome {
   readonly rewritten: number;
   readonly last: Look;
 }
+
+type PushLine = Extract<Line, { pushes: unknown }>;
 
 /**
  * Carries the cluster to `target` (no entries: encryption off) and resolves once nothing is left to do. The target's
@@ -59,6 +61,7 @@ export async function carryOut(
     const [line = done] = lines;
     switch (line.kind) {
       case 'done':
+        if (await waitForRequests(look, world, signal)) break;
         return { state, restarts, rewritten, last: look };
       case 'rewrite': {
         stopHere(signal, 'before the rewrite');
@@ -77,6 +80,7 @@ export async function carryOut(
         const shown = line.resources.filter((each) => look.census === undefined || touch(each));
         renewal = { ...renewal, renewed: new Set([...renewal.renewed, ...shown]) };
         if (look.census !== undefined) break;
+        await waitForRequests(look, world, signal);
         await passThroughEach(line.resources, look, world, signal);
         standIn = new Map(line.resources.map((each) => [each, writeKeyOf(target, each)]));
         break;
@@ -86,6 +90,7 @@ export async function carryOut(
       case 'prune':
       case 'remake': {
         expectPlugins(look);
+        if (line.kind === 'prune' && (await waitForRequests(look, world, signal))) break;
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
         // Without a file to name, what the nodes may hold stays recorded until all is done.
@@ -99,13 +104,17 @@ export async function carryOut(
         await world.report.task(title, async (task) => {
           task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
-          for (const push of line.pushes) {
-            stopHere(signal, `before ${push.node}, in the line “${title}”`);
+          for (const round of roundsOf(line, look)) {
+            const names = round.map(({ push }) => push.node).join(', ');
+            stopHere(signal, `before ${names}, in the line “${title}”`);
             await world.hold(signal);
-            const seen = look.members.find((each) => each.node === push.node)?.onDisk?.sha256;
-            const record = await deploy(push, seen, line.kind === 'remake', state, world, signal);
-            if (record !== undefined) records[push.node] = record;
-            restarts += 1;
+            const before = state;
+            await together(round, async ({ push, member, byReload }) => {
+              const remake = line.kind === 'remake';
+              const record = await deploy(push, member?.onDisk?.sha256, remake, before, world, signal);
+              if (record !== undefined) records[push.node] = record;
+              if (!byReload) restarts += 1;
+            });
             state = { ...state, tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...records } } };
           }
         });
@@ -116,6 +125,70 @@ export async function carryOut(
   throw new TsrkeError('NOT_PROVED', 'the cluster did not settle', {
     next: 'find out who else changes provider files or restarts kube-apiserver, then run the same command again',
   });
+}
+
+interface Turn {
+  readonly push: Push;
+  readonly member: MemberLook | undefined;
+  readonly byReload: boolean;
+}
+
+/**
+ * Node by node, in the planner's order. Where no restart is needed the first goes alone, to show that the file is good,
+ * then the rest together; but not one that would begin to write with what already lies on its disk: all before it have
+ * to read that first.
+ */
+function roundsOf({ kind, pushes }: PushLine, look: Look): Turn[][] {
+  const turns = pushes.map((push): Turn => {
+    const member = look.members.find((each) => each.node === push.node);
+    const byReload = kind !== 'remake' && member !== undefined && isByReload(push, member);
+    return { push, member, byReload };
+  });
+  const joins = ({ byReload, member }: Turn) => byReload && member?.loaded === 'yes';
+  const first = turns.find(joins);
+  const rounds: Turn[][] = [];
+  for (const turn of turns) {
+    const last = rounds.at(-1);
+    const [before] = last ?? [];
+    const together = before !== undefined && before !== first && joins(before) && joins(turn);
+    if (together) last?.push(turn);
+    else rounds.push([turn]);
+  }
+  return rounds;
+}
+
+/** All to their end, whatever becomes of one of them. */
+async function together<T>(all: readonly T[], work: (each: T) => Promise<void>): Promise<void> {
+  const results = await Promise.allSettled(all.map(work));
+  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors);
+}
+
+/**
+ * Milliseconds until no request is under way any more that began before the last change of file without a restart: it
+ * may still write with the key of before.
+ */
+export function requestsEndIn({ members }: Look): number {
+  const left = members.map(({ reload, container }) =>
+    reload === undefined ? 0 : requestTimeoutOf(container.args) - reload.since,
+  );
+  return Math.max(0, ...left);
+}
+
+/** true: it waited, so what was seen before says nothing any more. */
+async function waitForRequests(look: Look, world: World, signal: AbortSignal): Promise<boolean> {
+  const wait = requestsEndIn(look);
+  if (wait === 0) return false;
+  await world.report.task('wait for requests that began under the file of before', async (task) => {
+    const end = world.clock.now().getTime() + wait;
+    for (let left = wait; left > 0; left = end - world.clock.now().getTime()) {
+      task.progress(`${Math.ceil(left / 1000)} s left`);
+      await world.clock.sleep(Math.min(left, 5_000), signal);
+      await world.hold(signal);
+    }
+  });
+  return true;
 }
 
 const titles = {

@@ -1,6 +1,7 @@
 /** One member onto its file: file, load, shown as loaded and ready; or, if it does not come up, back to the one before. */
 import { createHash } from 'node:crypto';
 import { messageOf, TsrkeError } from '../errors.ts';
+import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metrics.ts';
 import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
 import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
@@ -12,6 +13,14 @@ import { providerFlag, type World } from './world.ts';
 
 /** Milliseconds in which kube-apiserver must have become ready after a restart. */
 const readyLimit = 120_000;
+/** Milliseconds in which it must have loaded a changed file by itself: a minute's poll, KMS health, and some more. */
+const loadLimit = 180_000;
+
+/** Whether this push needs no restart. A node that is not well is restarted in any case. */
+export function isByReload({ file }: Push, { flag, reload, ready, binds, container }: MemberLook): boolean {
+  const well = flag && ready && container.running && !container.interrupted;
+  return file !== undefined && well && reload !== undefined && binds !== 'lacking';
+}
 
 /**
  * Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. `seen`: the sha256 of
@@ -37,11 +46,15 @@ export async function deploy(
     }
     const before = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     expectKnown(push.node, before, before.onDisk?.sha256, [seen]);
+    const binds = bindsFor(before, remake, world);
+    const byReload = !remake && isByReload(push, before);
     try {
-      await moveTo(push.file, before, bindsFor(before, remake, world), world, task, steady);
+      await moveTo(push.file, before, { binds, byReload }, world, task, steady);
     } catch (error) {
-      if (!(error instanceof TsrkeError) || error.code !== 'APISERVER_NOT_READY') throw error;
-      await putBack(push, before, bindsFor(before, remake, world) !== undefined, error, world, task, steady);
+      if (!(error instanceof TsrkeError)) throw error;
+      const failed = error.code === 'APISERVER_NOT_READY' || error.code === 'RELOAD_FAILED';
+      if (!failed) throw error;
+      await putBack(push, before, binds !== undefined, error, world, task, steady);
     }
     const after = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     task.done(`${push.node} is ready`);
@@ -80,7 +93,7 @@ function textOf(file: ProviderFile): string {
 async function moveTo(
   file: ProviderFile | undefined,
   before: MemberLook,
-  binds: readonly string[] | undefined,
+  { binds, byReload }: { readonly binds: readonly string[] | undefined; readonly byReload: boolean },
   world: World,
   task: TaskReport,
   signal: AbortSignal,
@@ -117,6 +130,9 @@ async function moveTo(
   } else if (binds !== undefined) {
     task.progress('recreating kube-apiserver with other binds');
     await recreate(container.args, sha256);
+  } else if (byReload) {
+    task.progress('waiting until kube-apiserver has loaded the file');
+    await shownLoaded(before, sha256, world, task, signal);
   } else {
     task.progress('restarting kube-apiserver');
     await world.runtime.restartApiserver(node, signal);
@@ -167,6 +183,67 @@ async function shownReady(
   });
 }
 
+/**
+ * Waits until a server with automatic reload has loaded the file: by its hash, or, before 1.34, by one more success.
+ * `/readyz` stays green whatever becomes of it. Throws RELOAD_FAILED.
+ */
+async function shownLoaded(
+  before: MemberLook,
+  sha256: string | undefined,
+  world: World,
+  task: TaskReport,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node } = before;
+  const begin = world.clock.now().getTime();
+  const then = { success: before.reload?.success ?? 0, failure: before.reload?.failure ?? 0 };
+  let looked = begin;
+  while (world.clock.now().getTime() - begin < loadLimit) {
+    const waited = Math.round((world.clock.now().getTime() - begin) / 1000);
+    task.progress(`waiting until kube-apiserver has loaded the file (it looks every 60 s; ${waited} s)`);
+    await world.clock.sleep(1_000, signal);
+    // One request tells whether anything has happened; all else only now and then.
+    const told = await reloadsOf(node, world, signal);
+    const news = told?.success !== then.success || told.failure !== then.failure || told.hash === sha256;
+    if (!news && world.clock.now().getTime() - looked < 15_000) continue;
+    looked = world.clock.now().getTime();
+    const look = await lookAtMember(world, node, {}, signal);
+    // Started anew meanwhile, by whomever: then it has read the file at its start.
+    if (look.container.startedAt !== before.container.startedAt) {
+      await shownReady(node, sha256, world, task, signal);
+      return;
+    }
+    const { reload } = look;
+    if (reload !== undefined && look.onDisk?.sha256 === sha256) {
+      const isLoaded = look.loaded === 'unknown' ? reload.success > then.success : look.loaded === 'yes';
+      if (isLoaded && look.ready) return;
+      if (!isLoaded && reload.failure > then.failure) {
+        throw new TsrkeError('RELOAD_FAILED', 'kube-apiserver could not load the provider file', { node });
+      }
+    }
+  }
+  throw new TsrkeError(
+    'RELOAD_FAILED',
+    `kube-apiserver has not loaded the provider file within ${loadLimit / 1000} s`,
+    { node },
+  );
+}
+
+/** undefined: it does not answer just now. */
+async function reloadsOf(
+  node: NodeName,
+  { kube }: World,
+  signal: AbortSignal,
+): Promise<(Reloads & { readonly hash: string | undefined }) | undefined> {
+  try {
+    const { text, date } = await metricsOf(kube, node, signal);
+    return { ...reloadsIn(text, date), hash: loadedHashOf(text) };
+  } catch (error) {
+    if (error instanceof TsrkeError && error.code === 'KUBE') return undefined;
+    throw error;
+  }
+}
+
 /** The file of the line before; then this run ends, with the node's own last words. */
 async function putBack(
   push: Push,
@@ -185,7 +262,13 @@ async function putBack(
     const present = (await world.files.read(node, path, signal))?.sha256;
     const put = push.file === undefined ? undefined : createHash('sha256').update(textOf(push.file));
     expectKnown(node, before, present, [before.onDisk?.sha256, put?.digest('hex')]);
-    if (push.fallback === undefined) {
+    if (error.code === 'RELOAD_FAILED' && push.fallback !== undefined) {
+      // At once: it goes on with what it has in memory, but its next start would fail with what lies there.
+      const { file, onDisk } = before;
+      const same = file !== undefined && onDisk !== undefined && sameMeaning(file, push.fallback);
+      await world.files.replace(node, path, same ? onDisk.text : textOf(push.fallback), present, signal);
+      back = 'it goes on with the file it had before, which lies on its disk again';
+    } else if (push.fallback === undefined) {
       await world.runtime.settleApiserver(node, 'back', signal);
       await shownReady(node, undefined, world, task, signal);
       await world.files.remove(node, path, present, signal);
@@ -203,8 +286,10 @@ async function putBack(
     back = `and did not come up with the file before it either (${messageOf(cause)})`;
   }
   throw new TsrkeError(
-    'APISERVER_NOT_READY',
-    `kube-apiserver did not come up with its new provider file; ${back}`,
+    error.code,
+    error.code === 'RELOAD_FAILED'
+      ? `${error.message}; ${back}`
+      : `kube-apiserver did not come up with its new provider file; ${back}`,
     {
       node,
       cause: error,

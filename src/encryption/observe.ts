@@ -3,7 +3,8 @@ import { census, type Census, type CensusOptions } from '../etcd/census.ts';
 import { decryptable } from '../etcd/decrypt.ts';
 import { etcdPathOfKey, resourceOfPath } from '../etcd/paths.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
-import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
+import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metrics.ts';
+import { readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
 import { stale, type ClusterState, type ProofRecord } from '../state/rkestate.ts';
 import { lacking, spare } from './binds.ts';
@@ -21,6 +22,7 @@ import {
 } from './configuration.ts';
 import { keyId, type Key } from './key.ts';
 import { effectiveFile, type MemberSeen, type Seen } from './plan.ts';
+import { reloadsOf } from './server-options.ts';
 import { providerPath, providerPathOf, type World } from './world.ts';
 
 /** A member with what is needed to act on it. */
@@ -30,6 +32,8 @@ export interface MemberLook extends MemberSeen {
   readonly onDisk: NodeFile | undefined;
   /** Of the Kubernetes version it says; undefined while it does not serve. */
   readonly minor: number | undefined;
+  /** It loads a changed file by itself; undefined: it does not, or it cannot be told when it has (before 1.28). */
+  readonly reload: Reloads | undefined;
   /** What keeps it from being ready, as its /readyz names it. */
   readonly failing: readonly string[];
 }
@@ -73,6 +77,8 @@ export interface Known {
 
 /** From this minor on kube-apiserver reports the hash of the file it has loaded (metric last_config_info). */
 const reportsHash = 34;
+/** From this minor on it reports what became of a reload. */
+const reportsReloads = 28;
 
 export async function lookAtMember(
   world: Pick<World, 'files' | 'runtime' | 'kube' | 'binds'>,
@@ -107,17 +113,19 @@ export async function lookAtMember(
     path,
     onDisk,
     minor,
+    reload: undefined,
   };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
   if (!container.running) return { ...look, loaded: 'no' };
   if (flagPath === undefined) return { ...look, loaded: 'yes' };
   if (onDisk === undefined || minor === undefined) return { ...look, loaded: 'no' };
-  if (minor >= reportsHash) {
-    const hash = await loadedHash(world.kube, node, signal);
-    return { ...look, loaded: hash?.replace(/^sha256:/, '') === onDisk.sha256 ? 'yes' : 'no' };
-  }
-  return { ...look, loaded: recorded ? 'yes' : 'unknown' };
+  const reloads = minor >= reportsReloads && reloadsOf(container.args);
+  if (!reloads && minor < reportsHash) return { ...look, loaded: recorded ? 'yes' : 'unknown' };
+  const { text: metrics, date } = await metricsOf(world.kube, node, signal);
+  const told = { ...look, reload: reloads ? reloadsIn(metrics, date) : undefined };
+  if (minor < reportsHash) return { ...told, loaded: recorded ? 'yes' : 'unknown' };
+  return { ...told, loaded: loadedHashOf(metrics) === onDisk.sha256 ? 'yes' : 'no' };
 }
 
 /** The files that members may hold by what the state says, the likeliest first. */

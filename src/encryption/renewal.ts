@@ -135,7 +135,7 @@ async function ask(
   signal: AbortSignal,
 ): Promise<{ readonly ids: ReadonlyMap<string, SeenKeyId>; readonly problem?: string }> {
   try {
-    return { ids: seenKeyIds(await metricsOf(world.kube, node, signal)) };
+    return { ids: seenKeyIds((await metricsOf(world.kube, node, signal)).text) };
   } catch (error) {
     if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
     return { ids: new Map(), problem: `${node}: ${messageOf(error)}` };

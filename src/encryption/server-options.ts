@@ -22,6 +22,16 @@ export function serverOptionsOf(args: readonly string[]): Omit<ValidateOptions, 
   };
 }
 
+/** It looks at the provider file every minute (1.26 to 1.28: as soon as it changes) and loads a changed one by itself. */
+export function reloadsOf(args: readonly string[]): boolean {
+  return valuesOf(args).get('encryption-provider-config-automatic-reload') === 'true';
+}
+
+/** Milliseconds after which a request has ended, whatever it was (`--request-timeout`, default 1 minute). */
+export function requestTimeoutOf(args: readonly string[]): number {
+  return durationOf(valuesOf(args).get('request-timeout')) ?? 60_000;
+}
+
 const defaultInterval = 5 * 60_000;
 
 /**
@@ -29,10 +39,13 @@ const defaultInterval = 5 * 60_000;
  * to somebody else: then the default stands for what is not known.
  */
 export function compactionIntervalOf(args: readonly string[]): number {
-  const text = valuesOf(args).get('etcd-compaction-interval');
+  return durationOf(valuesOf(args).get('etcd-compaction-interval')) ?? defaultInterval;
+}
+
+/** Milliseconds; undefined for none, 0, or what is no duration. */
+function durationOf(text: string | undefined): number | undefined {
   const nanoseconds = text === undefined ? 0n : parseDuration(text);
-  const isGiven = typeof nanoseconds === 'bigint' && nanoseconds > 0n;
-  return isGiven ? Number(nanoseconds / 1_000_000n) : defaultInterval;
+  return typeof nanoseconds === 'bigint' && nanoseconds > 0n ? Number(nanoseconds / 1_000_000n) : undefined;
 }
 
 function valuesOf(args: readonly string[]): ReadonlyMap<string, string> {

@@ -10,10 +10,15 @@ export interface SeenKeyId {
   readonly at: number;
 }
 
-/** The text of /metrics. Throws KUBE. */
-export async function metricsOf(kube: KubeApi, node: NodeName, signal: AbortSignal): Promise<string> {
+/** /metrics, and the server's own clock. Throws KUBE. */
+export async function metricsOf(
+  kube: KubeApi,
+  node: NodeName,
+  signal: AbortSignal,
+): Promise<{ readonly text: string; readonly date: Date }> {
   const answer = await kube.request(node, { method: 'GET', path: '/metrics', accept: 'text/plain' }, signal);
-  return expectOk(answer, node, 'GET /metrics').text;
+  const { text, headers } = expectOk(answer, node, 'GET /metrics');
+  return { text, date: new Date(headers['date'] ?? NaN) };
 }
 
 /**
@@ -45,6 +50,52 @@ export function writesUnder(metrics: string, keyName: string): number {
   return writes;
 }
 
+/**
+ * sha256 (lower-case hex) of the provider file's bytes that the server has loaded, from
+ * `apiserver_encryption_config_controller_last_config_info` (1.34 and later, set at start too). undefined where it does
+ * not say: older, or without a provider file. A series of value 0 is one that is no longer loaded.
+ */
+export function loadedHashOf(metrics: string): string | undefined {
+  for (const { labels, value } of seriesOf(
+    metrics,
+    'apiserver_encryption_config_controller_last_config_info',
+  )) {
+    if (value !== 0) return labels.get('hash')?.replace(/^sha256:/, '');
+  }
+  return undefined;
+}
+
+/** How often a server with automatic reload has loaded a changed provider file since its start, and failed to. */
+export interface Reloads {
+  readonly success: number;
+  readonly failure: number;
+  /** Milliseconds since the last success, by the server's own clock; Infinity: there was none. */
+  readonly since: number;
+}
+
+const controller = 'apiserver_encryption_config_controller_automatic_reload';
+
+/**
+ * 1.30 and later `…_reloads_total{status}`, 1.28 and 1.29 `…_reload_success_total` and `…_reload_failures_total`; nothing
+ * is there before the first time. `now`: the server's clock, its Date header.
+ */
+export function reloadsIn(metrics: string, now: Date): Reloads {
+  const sum = (name: string, status?: string) =>
+    [...seriesOf(metrics, name)]
+      .filter(({ labels }) => status === undefined || labels.get('status') === status)
+      .reduce((total, { value }) => total + value, 0);
+  const last = Math.max(
+    ...[...seriesOf(metrics, `${controller}_last_timestamp_seconds`)]
+      .filter(({ labels }) => labels.get('status') === 'success')
+      .map(({ value }) => value * 1000),
+  );
+  return {
+    success: sum(`${controller}s_total`, 'success') + sum(`${controller}_success_total`),
+    failure: sum(`${controller}s_total`, 'failure') + sum(`${controller}_failures_total`),
+    since: Math.max(0, now.getTime() - last),
+  };
+}
+
 interface Series {
   readonly labels: ReadonlyMap<string, string>;
   readonly value: number;
@@ -53,8 +104,8 @@ interface Series {
 /** Prometheus' text form. Neither key ids' hashes nor names of keys and providers hold a quote or a backslash. */
 function* seriesOf(metrics: string, name: string): Generator<Series> {
   for (const line of metrics.split('\n')) {
-    if (!line.startsWith(`${name}{`)) continue;
-    const [, inner = '', number = ''] = /^[^{]*\{(.*)\}\s+(\S+)/.exec(line) ?? [];
+    if (!line.startsWith(`${name}{`) && !line.startsWith(`${name} `)) continue;
+    const [, inner = '', number = ''] = /^[^{ ]*(?:\{(.*)\})?\s+(\S+)/.exec(line) ?? [];
     const labels = new Map(
       [...inner.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = '', value = '']) => [key, value] as const),
     );

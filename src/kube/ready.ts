@@ -92,28 +92,3 @@ export async function serverVersion(
   }
   return { major, minor, gitVersion: version.gitVersion };
 }
-
-const loaded =
-  /^apiserver_encryption_config_controller_last_config_info\{(?:[^}]*,)?hash="sha256:([0-9a-f]{64})"[^}]*\}\s+(\S+)/gm;
-
-/**
- * sha256 (lower-case hex) of the provider file's bytes that this server has loaded, from its own /metrics
- * (`apiserver_encryption_config_controller_last_config_info`, kube-apiserver ≥ 1.34, set at start too).
- * undefined where the server does not say: older, or without a provider file. Throws KUBE.
- */
-export async function loadedHash(
-  kube: KubeApi,
-  node: NodeName,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  const answer = await kube.request(node, { method: 'GET', path: '/metrics', accept: 'text/plain' }, signal);
-  return loadedHashOf(expectOk(answer, node, 'GET /metrics').text);
-}
-
-/** The same out of a /metrics text. A series of value 0 is one that is no longer loaded. */
-export function loadedHashOf(metrics: string): string | undefined {
-  for (const [, hash, value] of metrics.matchAll(loaded)) {
-    if (Number(value) !== 0) return hash;
-  }
-  return undefined;
-}

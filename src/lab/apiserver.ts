@@ -28,9 +28,13 @@ export interface Surroundings {
   readonly readFile: (path: string) => Buffer | undefined;
   /** Whether another process of the host listens on its port. */
   readonly portTaken: () => boolean;
+  /** Whether a changed file cannot be loaded now, whatever it holds. */
+  readonly reloadFails: () => boolean;
   readonly log: (line: string) => void;
   /** Milliseconds from the start until it listens. */
   readonly startTime: number;
+  /** Milliseconds between its looks at the provider file, with automatic reload. */
+  readonly pollEvery: number;
   /** Kubernetes' minor version. */
   readonly minor: number;
   /** Told when what it has loaded changed. */
@@ -95,7 +99,6 @@ export class Loaded {
 }
 
 const kmsMarker = Buffer.from('k8s:enc:kms:');
-const pollEvery = 60_000;
 /** From its start to its exit with a file that it refuses. */
 const failsAfter = 500;
 
@@ -112,6 +115,7 @@ export class Apiserver {
   #polled: number;
   #seen: string | undefined;
   #counts = { success: 0, failure: 0 };
+  #reloadedAt: number | undefined;
   readonly #written = new Map<string, number>();
   readonly #clients = new Map<string, KmsClient>();
   #now: number;
@@ -152,6 +156,11 @@ export class Apiserver {
     return this.#counts;
   }
 
+  /** When it last loaded a changed file by itself. */
+  get reloadedAt(): number | undefined {
+    return this.#reloadedAt;
+  }
+
   get reloads(): boolean {
     return this.#reloads;
   }
@@ -185,8 +194,8 @@ export class Apiserver {
     if (!this.listens(now)) return;
     if (!this.#synced && this.#around.etcdAnswers()) this.#synced = this.#canListSecrets();
     if (!this.#reloads || this.#path === undefined) return;
-    while (this.#polled + pollEvery <= now) {
-      this.#polled += pollEvery;
+    while (this.#polled + this.#around.pollEvery <= now) {
+      this.#polled += this.#around.pollEvery;
       this.#poll(this.#path);
     }
   }
@@ -197,8 +206,10 @@ export class Apiserver {
     if (sha256 === this.#loaded.sha256 && sha256 === this.#seen) return;
     this.#seen = sha256;
     try {
+      if (this.#around.reloadFails()) throw new Error('error while building transformers: no plugin');
       this.#loaded = this.#load(path);
       this.#counts.success += 1;
+      this.#reloadedAt = this.#polled;
       this.#around.changed();
     } catch (error) {
       this.#counts.failure += 1;

@@ -116,8 +116,18 @@ function metrics({ server, minor, hostname }: KubeContext): string {
       `${name}_last_config_info{apiserver_id_hash="${id}",hash="sha256:${sha256}"} 1`,
     );
   }
+  if (minor >= 28 && server.reloadedAt !== undefined) {
+    lines.push(
+      `${name}_automatic_reload_last_timestamp_seconds{apiserver_id_hash="${id}",status="success"} ${server.reloadedAt / 1000}`,
+    );
+  }
   for (const status of ['success', 'failure'] as const) {
-    if (minor < 30 || server.counts[status] === 0) continue;
+    if (minor < 28 || server.counts[status] === 0) continue;
+    if (minor < 30) {
+      const old = status === 'success' ? 'reload_success' : 'reload_failures';
+      lines.push(`${name}_automatic_${old}_total ${server.counts[status]}`);
+      continue;
+    }
     lines.push(
       `${name}_automatic_reloads_total{apiserver_id_hash="${id}",status="${status}"} ${server.counts[status]}`,
     );

@@ -34,6 +34,8 @@ export interface LabOptions {
   readonly clusterName?: string;
   /** Milliseconds that kube-apiserver takes to start; default 300. */
   readonly startTime?: number;
+  /** Milliseconds between its looks at the provider file, with automatic reload; default its own 60 000. */
+  readonly pollEvery?: number;
   /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
   readonly through?: (model: LabModel) => LabSurface;
   /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
@@ -87,6 +89,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     clock: systemClock,
     minor: options.minor ?? kubernetesVersion(version)?.minor ?? 30,
     startTime: options.startTime ?? 300,
+    ...(options.pollEvery === undefined ? {} : { pollEvery: options.pollEvery }),
     ...(providerFile === undefined ? {} : { providerFile }),
   });
   const user = createSshKey();

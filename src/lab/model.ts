@@ -29,6 +29,8 @@ export interface ModelOptions {
   readonly minor?: number;
   /** Milliseconds from a start of kube-apiserver until it listens; default 3 000. */
   readonly startTime?: number;
+  /** Milliseconds between kube-apiserver's looks at its provider file, with automatic reload; default 60 000, its own. */
+  readonly pollEvery?: number;
   /** `--encryption-provider-config-automatic-reload=true`. Default false. */
   readonly reload?: boolean;
   /** The KMS plugin of a node behind a socket; default none. */
@@ -68,6 +70,8 @@ export class LabModel implements LabSurface {
    * key's, or `identity`; `none`: it starts without one); undefined: it starts.
    */
   readonly startFails = new Map<NodeName, (first: string) => string | undefined>();
+  /** Nodes whose kube-apiserver cannot load a changed file while it runs. */
+  readonly reloadFails = new Set<NodeName>();
   /** Bytes; etcd's --quota-backend-bytes. */
   quota = 2 * 1024 ** 3;
   readonly #options: Required<Omit<ModelOptions, 'providerFile'>>;
@@ -76,7 +80,13 @@ export class LabModel implements LabSurface {
   #generation = 0;
 
   constructor(options: ModelOptions) {
-    const defaults = { minor: 34, startTime: 3_000, reload: false, plugins: () => undefined };
+    const defaults = {
+      minor: 34,
+      startTime: 3_000,
+      pollEvery: 60_000,
+      reload: false,
+      plugins: () => undefined,
+    };
     this.#options = { ...defaults, ...options };
     this.nodes = options.nodes;
     this.#machines = new Map(options.nodes.map((node) => [node.name, this.#machine(node)]));
@@ -288,8 +298,10 @@ export class LabModel implements LabSurface {
           (other) =>
             other !== container && other.process instanceof Apiserver && other.process.ends === undefined,
         ),
+      reloadFails: () => this.reloadFails.has(host.node.name),
       log: (line) => container.log.push(`${logHead(now)} ${line}`),
       startTime: this.#options.startTime,
+      pollEvery: this.#options.pollEvery,
       minor: this.#options.minor,
       changed: () => {
         this.#generation += 1;

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { describe, differences } from '../config/differences.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
-import { carryOut, withFinished } from '../encryption/apply.ts';
+import { carryOut, requestsEndIn, withFinished } from '../encryption/apply.ts';
 import { film, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { observe, type Look } from '../encryption/observe.ts';
@@ -104,7 +104,9 @@ async function change(
   const finished = (state: ClusterState) =>
     withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds);
   const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(target);
-  if (strip(target, seen).length === 0 && !chosen.minted && !renews) {
+  // A run that was cut off may have left requests under way that began before its last file was loaded.
+  const quiet = before.tsrke.transition === undefined || requestsEndIn(seen) === 0;
+  if (strip(target, seen).length === 0 && !chosen.minted && !renews && quiet) {
     const unsaved = { ...before, document: finished(before).document };
     if (
       cluster.metNewHost() ||

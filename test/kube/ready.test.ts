@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { endpointAddresses, identityLeases } from '../../src/kube/members.ts';
-import { loadedHash, loadedHashOf, readiness, serverVersion, waitReady } from '../../src/kube/ready.ts';
+import { readiness, serverVersion, waitReady } from '../../src/kube/ready.ts';
 import type { KubeApi, KubeRequest, KubeResponse } from '../../src/ports.ts';
 import { VirtualClock } from '../../src/lab/clock.ts';
 
@@ -92,37 +92,6 @@ test('the version is that of the live server, a plus sign does not matter', asyn
       signal,
     ),
   ).rejects.toThrow('without a version');
-});
-
-describe('the loaded hash', () => {
-  const hash = 'ab'.repeat(32);
-  const name = 'apiserver_encryption_config_controller_last_config_info';
-  const series = `${name}{apiserver_id_hash="sha256:${'00'.repeat(32)}",hash="sha256:${hash}"}`;
-
-  test.each([
-    { $: 'in the midst', text: `a 1\n# HELP ${name} x\n# TYPE ${name} gauge\n${series} 1\nb 2\n`, is: hash },
-    { $: 'as the first line', text: `${series} 1\n`, is: hash },
-    { $: 'of an older file beside it', text: `${series.replaceAll('ab', 'cd')} 0\n${series} 1\n`, is: hash },
-    { $: 'not exported', text: 'a 1\nb 2\n', is: undefined },
-    { $: 'of another metric', text: `other_${series} 1\n`, is: undefined },
-  ])('is read: $$', ({ text, is }) => {
-    expect(loadedHashOf(text)).toBe(is);
-  });
-
-  test('is asked of the server itself', async () => {
-    const kube = kubeOf(({ path }) => ({ text: path === '/metrics' ? `${series} 1\n` : '' }));
-    expect(await loadedHash(kube, 'cp-1', signal)).toBe(hash);
-  });
-
-  test('a server that refuses its metrics is an error', async () => {
-    await expect(
-      loadedHash(
-        kubeOf(() => ({ status: 403 })),
-        'cp-1',
-        signal,
-      ),
-    ).rejects.toMatchObject({ code: 'KUBE' });
-  });
 });
 
 describe('members', () => {

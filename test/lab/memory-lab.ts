@@ -35,6 +35,7 @@ export async function openMemoryLab(
     encryption: options.encryption ?? 'off',
     minor: options.version === '1.33' ? 33 : 34,
     startTime: 100,
+    pollEvery: 2_000,
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),

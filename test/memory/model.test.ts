@@ -6,7 +6,8 @@ import { Secret } from '../../src/encryption/key.ts';
 import { providerFlag, providerPath } from '../../src/encryption/world.ts';
 import { discover } from '../../src/kube/discover.ts';
 import { endpointAddresses, identityLeases } from '../../src/kube/members.ts';
-import { loadedHash, readiness, serverVersion } from '../../src/kube/ready.ts';
+import { loadedHashOf, metricsOf } from '../../src/kube/metrics.ts';
+import { readiness, serverVersion } from '../../src/kube/ready.ts';
 import { VirtualClock } from '../../src/lab/clock.ts';
 import { Effects } from '../../src/lab/faults.ts';
 import { labLink } from '../../src/lab/link.ts';
@@ -86,16 +87,16 @@ describe('kube-apiserver and its provider file', () => {
   it('keeps what it has loaded until it is restarted, and tells its hash', async () => {
     const hash = (text: string) => createHash('sha256').update(text).digest('hex');
     model.host('cp-1').write(providerPath, Buffer.from(other));
-    expect(await loadedHash(kube, 'cp-1', signal)).toBe(hash(file));
+    expect(loadedHashOf((await metricsOf(kube, 'cp-1', signal)).text)).toBe(hash(file));
     await links.runtime.restartApiserver('cp-1', signal);
     clock.advance(3_000);
-    expect(await loadedHash(kube, 'cp-1', signal)).toBe(hash(other));
+    expect(loadedHashOf((await metricsOf(kube, 'cp-1', signal)).text)).toBe(hash(other));
   });
 
   it('tells no hash before 1.34', async () => {
     open({ minor: 33 });
     expect((await serverVersion(kube, 'cp-1', signal)).minor).toBe(33);
-    expect(await loadedHash(kube, 'cp-1', signal)).toBeUndefined();
+    expect(loadedHashOf((await metricsOf(kube, 'cp-1', signal)).text)).toBeUndefined();
   });
 
   test.each([
