@@ -6,6 +6,7 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
 import { stale, type ClusterState, type ProofRecord } from '../state/rkestate.ts';
+import { lacking, spare } from './binds.ts';
 import {
   keysOf,
   localKeysOf,
@@ -74,7 +75,7 @@ export interface Known {
 const reportsHash = 34;
 
 export async function lookAtMember(
-  world: Pick<World, 'files' | 'runtime' | 'kube'>,
+  world: Pick<World, 'files' | 'runtime' | 'kube' | 'binds'>,
   node: NodeName,
   loaded: ClusterState['tsrke']['loaded'],
   signal: AbortSignal,
@@ -89,7 +90,14 @@ export async function lookAtMember(
   const file = onDisk === undefined ? undefined : parseProviderFile(onDisk.text, `${node}: ${path}`);
   const { ready, serves, failing } = await readiness(world.kube, node, signal);
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
-  const look = { node, flag: flagPath !== undefined, file, ready, failing, container, path, onDisk, minor };
+  const binds =
+    spare(container.binds, world.binds).length > 0
+      ? ('spare' as const)
+      : lacking(container.binds, world.binds).length > 0
+        ? ('lacking' as const)
+        : ('as wanted' as const);
+  const flag = flagPath !== undefined;
+  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
   if (!container.running) return { ...look, loaded: 'no' };
@@ -225,8 +233,8 @@ async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal)
 
 function essence(members: readonly MemberLook[]): string {
   return JSON.stringify(
-    members.map(({ node, flag, loaded, ready, onDisk, container }) => {
-      return [node, flag, loaded, ready, onDisk?.sha256, container.startedAt];
+    members.map(({ node, flag, loaded, ready, binds, onDisk, container }) => {
+      return [node, flag, loaded, ready, binds, onDisk?.sha256, container.startedAt];
     }),
   );
 }
