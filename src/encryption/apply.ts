@@ -89,7 +89,8 @@ export async function carryOut(
       case 'write':
       case 'prune':
       case 'remake': {
-        expectPlugins(look);
+        // Other binds may be what brings the plugin back.
+        if (line.kind !== 'remake') expectPlugins(look);
         if (line.kind === 'prune' && (await waitForRequests(look, world, signal))) break;
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);

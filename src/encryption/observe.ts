@@ -102,19 +102,8 @@ export async function lookAtMember(
       : lacking(container.binds, world.binds).length > 0
         ? ('lacking' as const)
         : ('as wanted' as const);
-  const look = {
-    node,
-    flag: flagPath !== undefined,
-    file,
-    ready,
-    failing,
-    binds,
-    container,
-    path,
-    onDisk,
-    minor,
-    reload: undefined,
-  };
+  const flag = flagPath !== undefined;
+  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor, reload: undefined };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
   if (!container.running) return { ...look, loaded: 'no' };

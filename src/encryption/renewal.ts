@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { metricsOf, seenKeyIds, type SeenKeyId } from '../kube/metrics.ts';
 import type { NodeName } from '../ports.ts';
+import type { KekRecord, TsrkeBlock } from '../state/rkestate.ts';
 import { resourcesOf, writeKeyOf, type ProviderFile } from './configuration.ts';
 import type { Look } from './observe.ts';
 import type { World } from './world.ts';
@@ -38,6 +39,28 @@ export function outdated(target: ProviderFile, look: Look, { newest, renewed }: 
     });
   });
   return new Set(found);
+}
+
+/** Since when each KMS provider that writes has the key which etcd shows. `renewed`: all was just stored again. */
+export function keksInUse(
+  target: ProviderFile,
+  look: Look,
+  before: TsrkeBlock['keks'],
+  renewed: boolean,
+  now: Date,
+): TsrkeBlock['keks'] {
+  const found = new Map<string, KekRecord>();
+  for (const resource of resourcesOf(target)) {
+    const { kek, stored } = writeKeyOf(target, resource);
+    if (kek === undefined || found.has(stored)) continue;
+    const known = before?.[stored];
+    const ids = (look.census?.keks ?? []).filter((each) => each.stored === stored).map(({ keyId }) => keyId);
+    const keyId = ids.find((each) => each !== known?.keyId) ?? known?.keyId;
+    const stays = known !== undefined && known.keyId === keyId && !(kek === 'unnamed' && renewed);
+    const since = stays ? known.since : now.toISOString();
+    found.set(stored, { ...(keyId === undefined ? {} : { keyId }), since });
+  }
+  return found.size === 0 ? undefined : Object.fromEntries(found);
 }
 
 /** One line of the final report: `vault: kek-2 (412)`. */

@@ -96,6 +96,14 @@ export function reloadsIn(metrics: string, now: Date): Reloads {
   };
 }
 
+/** When the server's process started, by its own clock; undefined where it does not tell. */
+export function processStart(metrics: string): Date | undefined {
+  const [, seconds] = /^process_start_time_seconds\s+(\S+)/m.exec(metrics) ?? [];
+  return seconds === undefined || Number.isNaN(Number(seconds))
+    ? undefined
+    : new Date(Number(seconds) * 1000);
+}
+
 interface Series {
   readonly labels: ReadonlyMap<string, string>;
   readonly value: number;

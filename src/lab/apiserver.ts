@@ -148,6 +148,11 @@ export class Apiserver {
     this.#seen = this.#loaded.sha256;
   }
 
+  /** Milliseconds since 1970. */
+  get startedAt(): number {
+    return this.#startedAt;
+  }
+
   get loaded(): Loaded {
     return this.#loaded;
   }

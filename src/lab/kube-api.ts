@@ -105,7 +105,7 @@ function kmsChecks({ kms, reloads }: Apiserver): [string, boolean][] {
 const seconds = (milliseconds: number) => (milliseconds / 1000).toExponential();
 
 function metrics({ server, minor, hostname }: KubeContext): string {
-  const lines: string[] = [];
+  const lines = [`process_start_time_seconds ${seconds(server.startedAt)}`];
   const { sha256 } = server.loaded;
   const id = `sha256:${createHash('sha256').update(hostname).digest('hex')}`;
   const name = 'apiserver_encryption_config_controller';

@@ -28,21 +28,23 @@ export class KmsLab extends MemoryLab {
     for (const { name } of this.model.nodes) plugins.set(name, new KmsPlugin(this.vault, 'kek-1'));
   }
 
-  /** What cluster.yml asks: entries of an EncryptionConfiguration. */
-  asks(...entries: readonly string[]): void {
+  /** What cluster.yml asks: `secrets_encryption_config`. */
+  wishes(wish: string): void {
     const path = join(folder, `cluster-${(files += 1)}.yml`);
     const nodes = this.model.nodes.map(
       ({ name, address }) =>
         `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
     );
-    const wish =
-      entries.length === 0
-        ? '{enabled: true}'
-        : `{enabled: true, custom_config: {resources: [${entries.join(', ')}]}}`;
     const services = `services:\n  kube-api:\n    secrets_encryption_config: ${wish}\n`;
     writeFileSync(path, `nodes:\n${nodes.join('\n')}\n${services}`);
     Object.assign(this.configs, { on: path });
     this.enabled = true;
+  }
+
+  /** A custom_config of these entries; none: a key that tsrke makes. */
+  asks(...entries: readonly string[]): void {
+    const custom = `, custom_config: {resources: [${entries.join(', ')}]}`;
+    this.wishes(`{enabled: true${entries.length === 0 ? '' : custom}}`);
   }
 
   async done(command: 'up' | 'rotate' | 'resume' | 'abort', options: RunOptions = {}): Promise<Ran> {

@@ -31,6 +31,7 @@ export interface RunOptions {
   readonly onDone?: (effect: Effect) => void;
   readonly onProgress?: (text: string) => void;
   readonly signal?: AbortSignal;
+  readonly ifDue?: boolean;
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
 }
@@ -194,12 +195,14 @@ export class MemoryLab {
         {
           configPath: this.enabled ? this.configs.on : this.configs.off,
           action: command,
+          ifDue: options.ifDue === true,
           report: reportInto(notes, options.onProgress),
           signal: options.signal ?? new AbortController().signal,
         },
         {
           store: this.store.through(effects),
           connect: (each) => connectCluster(each, link),
+          now: () => this.clock.now(),
         },
       );
       said = await Promise.race([run, effects.died]);
