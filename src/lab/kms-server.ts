@@ -1,0 +1,118 @@
+/**
+ * A KMS plugin: the gRPC services that kube-apiserver asks to wrap and unwrap its data keys, v2 and v1beta1, on a Unix
+ * socket or over streams.
+ */
+import { rmSync } from 'node:fs';
+import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServiceDefinition } from '@grpc/proto-loader';
+import { StreamConnections, type Connections } from './connections.ts';
+import { kmsPackage } from './kms-proto.ts';
+import type { Kek } from './storage.ts';
+
+/** What stands behind the services; may change while they run. */
+export interface KmsPlugin {
+  readonly kek: Kek;
+  /** What it says of itself: `ok`, or what is wrong. Encrypt and Decrypt then fail with the same words. */
+  readonly healthz: string;
+}
+
+/** A call of one method: what it is asked to what it answers. Throws a Refusal. */
+type Handler = (request: Record<string, unknown>) => object;
+
+class Refusal extends Error {
+  readonly code: status;
+
+  constructor(code: status, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+function kmsGrpc(plugin: KmsPlugin): Server {
+  const server = new Server();
+  for (const [name, handlers] of Object.entries({ v2: v2Of(plugin), v1beta1: v1Of(plugin) })) {
+    const implementation = Object.entries(handlers).map(([method, handler]) => [method, unary(handler)]);
+    server.addService(
+      kmsPackage[`${name}.KeyManagementService`] as ServiceDefinition,
+      Object.fromEntries(implementation) as Record<string, ReturnType<typeof unary>>,
+    );
+  }
+  return server;
+}
+
+function unary(handler: Handler) {
+  return (
+    { request }: ServerUnaryCall<Record<string, unknown>, unknown>,
+    answer: sendUnaryData<unknown>,
+  ): void => {
+    try {
+      answer(null, handler(request));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      answer({ code: error.code, details: error.message });
+    }
+  };
+}
+
+function v2Of(plugin: KmsPlugin): Record<string, Handler> {
+  return {
+    Status: () => ({ version: 'v2', healthz: plugin.healthz, key_id: plugin.kek.keyId }),
+    Encrypt({ plaintext }) {
+      return { ciphertext: wrap(plugin, plaintext), key_id: plugin.kek.keyId };
+    },
+    Decrypt({ ciphertext, key_id }) {
+      return { plaintext: unwrap(plugin, ciphertext, key_id as string) };
+    },
+  };
+}
+
+function v1Of(plugin: KmsPlugin): Record<string, Handler> {
+  return {
+    Version: () => ({ version: 'v1beta1', runtime_name: 'tsrke lab', runtime_version: '1.0.0' }),
+    Encrypt: ({ plain }) => ({ cipher: wrap(plugin, plain) }),
+    Decrypt: ({ cipher }) => ({ plain: unwrap(plugin, cipher, '') }),
+  };
+}
+
+function wrap(plugin: KmsPlugin, dataKey: unknown): Buffer {
+  refuseUnlessHealthy(plugin);
+  return plugin.kek.wrap(dataKey as Buffer);
+}
+
+function unwrap(plugin: KmsPlugin, wrapped: unknown, keyId: string): Buffer {
+  refuseUnlessHealthy(plugin);
+  const dataKey = plugin.kek.unwrap(wrapped as Buffer, keyId);
+  if (dataKey !== undefined) return dataKey;
+  throw new Refusal(
+    status.INVALID_ARGUMENT,
+    `the KMS has no key ${keyId === '' ? '' : `${keyId} `}for this ciphertext`,
+  );
+}
+
+function refuseUnlessHealthy({ healthz }: KmsPlugin): void {
+  if (healthz !== 'ok') throw new Refusal(status.UNAVAILABLE, healthz);
+}
+
+/** Over streams of a lab's own. */
+export function kmsServer(plugin: KmsPlugin): Connections {
+  const injector = kmsGrpc(plugin).createConnectionInjector(ServerCredentials.createInsecure());
+  return new StreamConnections((stream) => {
+    injector.injectConnection(stream);
+  });
+}
+
+/** On a Unix socket, in the place of whatever was there. Resolves to what ends it and breaks off its connections. */
+export async function listenAsKms(plugin: KmsPlugin, socketPath: string): Promise<() => void> {
+  // The socket of a plugin that was killed stays behind, and keeps the next one from listening.
+  rmSync(socketPath, { force: true });
+  const server = kmsGrpc(plugin);
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(`unix://${socketPath}`, ServerCredentials.createInsecure(), (error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+  return () => {
+    server.forceShutdown();
+  };
+}
