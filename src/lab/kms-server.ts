@@ -3,6 +3,7 @@
  * socket or over streams.
  */
 import { rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import { StreamConnections, type Connections } from './connections.ts';
@@ -93,7 +94,7 @@ function refuseUnlessHealthy({ healthz }: KmsPlugin): void {
   if (healthz !== 'ok') throw new Refusal(status.UNAVAILABLE, healthz);
 }
 
-/** Over streams of a lab's own. */
+/** Over streams: a lab's own, or the sockets of a listener. */
 export function kmsServer(plugin: KmsPlugin): Connections {
   const injector = kmsGrpc(plugin).createConnectionInjector(ServerCredentials.createInsecure());
   return new StreamConnections((stream) => {
@@ -101,18 +102,22 @@ export function kmsServer(plugin: KmsPlugin): Connections {
   });
 }
 
-/** On a Unix socket, in the place of whatever was there. Resolves to what ends it and breaks off its connections. */
+/**
+ * On a Unix socket, in the place of whatever was there; a path that begins with a null byte is an abstract one. Resolves
+ * to what ends it and breaks off its connections.
+ */
 export async function listenAsKms(plugin: KmsPlugin, socketPath: string): Promise<() => void> {
   // The socket of a plugin that was killed stays behind, and keeps the next one from listening.
-  rmSync(socketPath, { force: true });
-  const server = kmsGrpc(plugin);
+  if (!socketPath.startsWith('\0')) rmSync(socketPath, { force: true });
+  const connections = kmsServer(plugin);
+  const listener = createServer((stream) => {
+    connections.take(stream);
+  });
   await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix://${socketPath}`, ServerCredentials.createInsecure(), (error) => {
-      if (error === null) resolve();
-      else reject(error);
-    });
+    listener.once('error', reject).listen(socketPath, resolve);
   });
   return () => {
-    server.forceShutdown();
+    listener.close();
+    connections.close();
   };
 }
