@@ -12,6 +12,7 @@ import { LabModel } from './model.ts';
 import { fillCluster } from './seed.ts';
 import { startServers, type Servers } from './servers.ts';
 import { createSshKey } from './ssh-keys.ts';
+import type { Keks } from './storage.ts';
 import type { LabSurface } from './surface.ts';
 
 export interface LabOptions {
@@ -34,6 +35,8 @@ export interface LabOptions {
   readonly clusterName?: string;
   /** Milliseconds that kube-apiserver takes to start; default 300. */
   readonly startTime?: number;
+  /** KMS plugins by their sockets; default none. */
+  readonly keks?: Keks;
   /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
   readonly through?: (model: LabModel) => LabSurface;
   /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
@@ -88,6 +91,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     minor: options.minor ?? kubernetesVersion(version)?.minor ?? 30,
     startTime: options.startTime ?? 300,
     ...(providerFile === undefined ? {} : { providerFile }),
+    ...(options.keks === undefined ? {} : { keks: options.keks }),
   });
   const user = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));

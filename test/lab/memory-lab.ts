@@ -6,12 +6,21 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { Agent, request } from 'undici';
+import { KmsKeys } from '../../src/lab/kms-keys.ts';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
-import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
+import {
+  kmsFolder,
+  NumberedSecrets,
+  poll,
+  type HostKms,
+  type Lab,
+  type LabHost,
+  type LabOptions,
+} from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 /** What stands between the lab's servers and its cluster, to break things there. */
@@ -29,12 +38,14 @@ export async function openMemoryLab(
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
   const hidden = new Set<string>();
+  const kms = new OneKms(options.kms !== undefined);
   const lab = await startLab({
     dir,
     controlplane: names,
     encryption: options.encryption ?? 'off',
-    minor: options.version === '1.33' ? 33 : 34,
+    minor: Number((options.version ?? '1.34').slice(2)),
     startTime: 100,
+    keks: (endpoint) => (endpoint === `unix://${kmsFolder}/socket.sock` && kms.serves ? kms.kek : undefined),
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),
@@ -44,8 +55,9 @@ export async function openMemoryLab(
   copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
 
   const doors = new Doors();
+  const about = { starts, hidden, kms };
   const hosts = await Promise.all(
-    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), starts, hidden)),
+    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), about)),
   );
   const apiservers = new Map<string, number>();
   for (const { name, address } of hosts) {
@@ -136,13 +148,18 @@ function withoutEncryptionBlock(config: string): void {
   writeFileSync(config, text.replace(/^ {2}kube-api:\n(?: {4}.*\n)+/m, ''));
 }
 
+interface About {
+  readonly starts: Starts;
+  readonly hidden: Set<string>;
+  readonly kms: HostKms;
+}
+
 async function hostOf(
   lab: MemoryLab,
   name: string,
   doors: Doors,
   socketPath: string,
-  starts: Starts,
-  hidden: Set<string>,
+  { starts, hidden, kms }: About,
 ): Promise<LabHost> {
   const { model, servers } = lab;
   await doors.open((stream) => servers.docker(name, stream), socketPath);
@@ -152,6 +169,7 @@ async function hostOf(
     name,
     address: host.node.address,
     docker,
+    kms,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {
@@ -239,6 +257,30 @@ function recreate(model: LabModel, change: (args: readonly string[]) => readonly
       Date.now(),
     );
     engine.start(made, Date.now());
+  }
+}
+
+/** The model has one plugin for all nodes, which survives their reboots. */
+class OneKms implements HostKms {
+  kek = new KmsKeys('lab');
+  healthz = 'ok';
+  runs: boolean;
+
+  constructor(runs: boolean) {
+    this.runs = runs;
+  }
+
+  get serves(): boolean {
+    return this.runs && this.healthz === 'ok';
+  }
+
+  start(): Promise<void> {
+    this.runs = true;
+    return Promise.resolve();
+  }
+
+  stop(): void {
+    this.runs = false;
   }
 }
 

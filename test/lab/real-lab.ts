@@ -23,6 +23,7 @@ import {
   type Lab,
 } from './lab.ts';
 import { openEtcd } from './lab-etcd.ts';
+import { RealKms } from './real-kms.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 export type { LabHost, LabOptions } from './lab.ts';
@@ -140,8 +141,10 @@ function hostOf(name: string): RealHost {
       if (code !== 0) throw new Error(`iptables ${action} ${rule}: ${stderr}`);
     }
   };
+  const kms = new RealKms(inside);
   return {
     name,
+    kms,
     address,
     docker,
     sh,
@@ -176,7 +179,12 @@ function hostOf(name: string): RealHost {
       const path = await inside(await entrypoint());
       if (existsSync(`${path}.good`)) await rename(`${path}.good`, path);
     },
-    reboot: () => script('hosts.sh', 'reboot', name),
+    async reboot() {
+      const { runs } = kms;
+      kms.stop();
+      await script('hosts.sh', 'reboot', name);
+      if (runs) await kms.start();
+    },
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
     hideEtcd: () => firewall('-I'),
@@ -235,7 +243,10 @@ interface ClusterState {
   rkeConfig: {
     nodes: { address: string; sshKeyPath: string }[];
     services: {
-      kubeApi: { secretsEncryptionConfig?: unknown };
+      kubeApi: {
+        secretsEncryptionConfig?: unknown;
+        extraArgs?: Readonly<Record<string, string>>;
+      };
       etcd: { extraArgs: Record<string, string> };
     };
   };
@@ -267,7 +278,10 @@ async function json<T>(path: string): Promise<T> {
  */
 const loneEtcd: Readonly<Record<string, string>> = { 'election-timeout': '500', 'heartbeat-interval': '50' };
 
-async function fixtureOf(count: number, encrypted: boolean, sshKey: string): Promise<Fixture> {
+const kmsV1Gate = { 'feature-gates': 'KMSv1=true' };
+
+async function fixtureOf(count: number, { encryption, kms }: LabOptions, sshKey: string): Promise<Fixture> {
+  const encrypted = encryption === 'on';
   const state = await json<State>(join(fixtures, 'enabled.rkestate'));
   for (const part of [state.desiredState, state.currentState]) {
     part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
@@ -281,12 +295,14 @@ async function fixtureOf(count: number, encrypted: boolean, sshKey: string): Pro
       delete part.encryptionConfig;
       delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
     }
+    if (kms === 'v1') part.rkeConfig.services.kubeApi.extraArgs = kmsV1Gate;
   }
   const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
   yaml.nodes = yaml.nodes.slice(0, count);
   for (const node of yaml.nodes) node.ssh_key_path = sshKey;
   if (count === 1) yaml.services.etcd['extra_args'] = loneEtcd;
   if (!encrypted) delete yaml.services['kube-api'];
+  if (kms === 'v1') yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: kmsV1Gate };
   const current = state.currentState;
   return {
     state,
@@ -377,7 +393,8 @@ async function createContainers(host: LabHost, count: number, options: LabOption
     const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
     if (name === 'kube-apiserver') {
       const [script = '', component = '', ...args] = entrypoint;
-      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args)];
+      const gates = options.kms === 'v1' ? ['--feature-gates=KMSv1=true'] : [];
+      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args), ...gates];
     } else if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
     const cmd = cut(Config.Cmd, count, encrypted);
     if (cmd.length > 0) wanted.Cmd = cmd;
@@ -395,11 +412,12 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   await Promise.all(names.slice(0, running).map(wipe));
   const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const ssh = await copyKeys(dir, names.slice(0, count));
-  const fixture = await fixtureOf(count, options.encryption === 'on', ssh.key);
+  const fixture = await fixtureOf(count, options, ssh.key);
   const hosts = names.slice(0, count).map(hostOf);
   await Promise.all(
     hosts.map(async (host) => {
       await writeFiles(host, fixture);
+      if (options.kms !== undefined) await host.kms.start();
       await createContainers(host, count, options);
     }),
   );
@@ -483,6 +501,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
+      for (const { kms } of hosts) kms.stop();
       etcd.close();
       await agent.destroy();
       await rm(dir, { recursive: true, force: true });
