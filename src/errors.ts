@@ -36,6 +36,8 @@ const exitCodes = {
   MEMBER_UNKNOWN: 1,
   REWRITE_INCOMPLETE: 1,
   NOT_PROVED: 1,
+  KMS_KEYS_DIFFER: 1,
+  KMS_UNHEALTHY: 1,
   LOCK_LOST: 1,
   // 130: interrupted by the user after the step in hand
   INTERRUPTED: 130,

@@ -16,6 +16,7 @@ interface CommonFlags {
   readonly sshAgentAuth?: boolean;
   readonly ignoreDockerVersion?: boolean;
   readonly ignoreUnknownKeys?: boolean;
+  readonly ifDue?: boolean;
 }
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -67,6 +68,7 @@ async function changeCluster(command: string, flags: CommonFlags, action: Action
       ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
       ...(flags.ignoreDockerVersion === true ? { ignoreDockerVersion: true } : {}),
       ignoreUnknownKeys: flags.ignoreUnknownKeys === true,
+      ifDue: flags.ifDue === true,
     });
   });
 }
@@ -97,18 +99,20 @@ addHelp(encrypt, {
 
 const rotateKey = common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
+  .option('--if-due', 'do nothing before the key has reached max_key_age')
   .action((flags: CommonFlags) => changeCluster('encrypt rotate-key', flags, 'rotate'));
 addHelp(rotateKey, {
   examples: [
     ['tsrke encrypt rotate-key', 'the cluster of ./cluster.yml'],
-    ['tsrke encrypt rotate-key --ssh-agent-auth', 'with the keys of the SSH agent'],
+    ['tsrke encrypt rotate-key --if-due', 'every night: it rotates when max_key_age has passed'],
     ['tsrke encrypt rotate-key --output json', 'for scripts'],
   ],
   exitCodes: longWork,
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'The old key stays in the state file: old snapshots of etcd need it. A rotation\n' +
-    'that was cut off is finished by the same command, which makes no second key.',
+    'that was cut off is finished by the same command, which makes no second key.\n' +
+    'A key that a KMS keeps is rotated there first; this follows, without a restart.',
 });
 
 const resume = common(encrypt.command('resume'))

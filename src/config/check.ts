@@ -160,6 +160,10 @@ function wrongValue(error: ErrorObject): string {
       const types = [error.params['type'] as string | string[]].flat();
       return `${where} is ${kind(error.data)}, not ${wanted(types)}`;
     }
+    case 'pattern': {
+      const { examples = [] } = error.parentSchema as Schema;
+      return `${where} is ${JSON.stringify(error.data)}, not in a form such as ${examples.join(' or ')}`;
+    }
     default:
       return `${where} ${error.message ?? 'is wrong'}`;
   }

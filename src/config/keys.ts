@@ -4,6 +4,8 @@ import { readFileSync } from 'node:fs';
 export interface Schema {
   readonly type?: string | readonly string[];
   readonly enum?: readonly unknown[];
+  /** Of texts with a pattern: what a right one looks like. */
+  readonly examples?: readonly string[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: boolean | Schema;
   readonly items?: Schema;

@@ -4,6 +4,7 @@ import { basename, dirname, extname, join } from 'node:path';
 import { TsrkeError } from '../errors.ts';
 import type { SshTarget } from '../hosts/ssh-auth.ts';
 import { check } from './check.ts';
+import { durationOf } from './duration.ts';
 import { escapePointer, parseDocument } from './document.ts';
 import type { Document } from './document.ts';
 import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
@@ -58,6 +59,8 @@ export interface EncryptionWish {
   provider: 'aescbc' | 'aesgcm' | 'secretbox';
   /** What is encrypted with it; default secrets, as RKE has it. */
   resources: readonly string[];
+  /** Milliseconds that a write key may be old; 0: no limit; undefined: nothing was said. */
+  maxKeyAge: number | undefined;
 }
 
 /** Throws CONFIG_UNREADABLE, CONFIG_SYNTAX, CONFIG_INVALID (with every mistake in its details) or UNSUPPORTED. */
@@ -113,6 +116,7 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
       provider: (text(encryption['provider']) ?? 'aescbc') as EncryptionWish['provider'],
       resources:
         encryption['resources'] === undefined ? ['secrets'] : list(encryption['resources']).map(String),
+      maxKeyAge: durationOf(text(encryption['max_key_age']) ?? ''),
     },
     extraBinds: list(kubeApi['extra_binds']).map(String),
   };

@@ -6,6 +6,7 @@ import { fillDefaults } from './defaults.ts';
 import { clusterSchema, isMap, schemaOf, stateKey } from './keys.ts';
 import type { Schema } from './keys.ts';
 import type { ClusterConfig } from './load.ts';
+import { withoutOwnFields } from './own-fields.ts';
 import { defaultVersion, kubernetesVersion } from './versions.ts';
 
 /** A node of rkeConfig. `hostnameOverride` is set (else the address) and in lower case, as in Kubernetes. */
@@ -48,7 +49,7 @@ export interface RkeConfig {
  * in one thing: `upgradeStrategy.nodeDrainInput` is filled in.
  */
 export function rkeConfigOf(config: ClusterConfig): RkeConfig {
-  const rke = inStateKeys(config.raw, clusterSchema) as Record<string, unknown>;
+  const rke = inStateKeys(withoutOwnFields(config.raw), clusterSchema) as Record<string, unknown>;
   rke['sshAgentAuth'] = config.nodes[0]?.sshAgentAuth ?? rke['sshAgentAuth'] === true;
   rke['ignoreDockerVersion'] = config.ignoreDockerVersion;
   const version = typeof rke['kubernetesVersion'] === 'string' ? rke['kubernetesVersion'] : '';

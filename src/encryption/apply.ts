@@ -14,9 +14,11 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 import { deploy } from './deploy.ts';
+import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look } from './observe.ts';
 import { done, strip } from './plan.ts';
+import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf } from './server-options.ts';
 import type { World } from './world.ts';
@@ -43,9 +45,14 @@ export async function carryOut(
   let restarts = 0;
   let rewritten = 0;
   let standIn: ReadonlyMap<string, KeyRef> | undefined;
+  const renews = start.tsrke.transition?.kind === 'rotate' && isRenewable(target);
+  let renewal = notBegun;
+  // Asked again before each rewrite: by then the plugins may have yet another key.
+  let asked = !renews;
   for (let pass = 1; pass <= 24; pass += 1) {
     signal.throwIfAborted();
-    const look = await observe(world, state, signal, { standIn });
+    const seen = await observe(world, state, signal, { standIn });
+    const look = renews ? { ...seen, outdated: outdated(target, seen, renewal) } : seen;
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
     const lines = strip(target, look);
     expectAcceptable(lines, look.members, world.minor);
@@ -55,8 +62,20 @@ export async function carryOut(
         return { state, restarts, rewritten, last: look };
       case 'rewrite': {
         stopHere(signal, 'before the rewrite');
+        if (!asked) {
+          const isNews = (newest: ReadonlyMap<string, string>) =>
+            outdated(target, look, { ...renewal, newest }).size > 0;
+          renewal = { ...renewal, newest: await agreedKeyIds(target, look, isNews, world, signal) };
+          asked = true;
+          break;
+        }
+        await expectSharedKeks(target, look, world, signal);
         state = await world.save(state, isCopyEncrypted(target, look), signal);
-        rewritten += await rewriteAll(line.resources, look, world, signal);
+        const touch = (resource: string) => renews && writeKeyOf(target, resource).kek === 'unnamed';
+        rewritten += await rewriteAll(line.resources, look, world, signal, touch);
+        asked = !renews;
+        const shown = line.resources.filter((each) => look.census === undefined || touch(each));
+        renewal = { ...renewal, renewed: new Set([...renewal.renewed, ...shown]) };
         if (look.census !== undefined) break;
         await passThroughEach(line.resources, look, world, signal);
         standIn = new Map(line.resources.map((each) => [each, writeKeyOf(target, each)]));
@@ -66,6 +85,8 @@ export async function carryOut(
       case 'write':
       case 'prune':
       case 'remake': {
+        // Other binds may be what brings the plugin back.
+        if (line.kind !== 'remake') expectPlugins(look);
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
         // Without a file to name, what the nodes may hold stays recorded until all is done.

@@ -7,8 +7,6 @@ export interface WantedBinds {
   readonly former: readonly string[];
 }
 
-export const noBinds: WantedBinds = { wanted: [], former: [] };
-
 export function lacking(present: readonly string[], { wanted }: WantedBinds): string[] {
   return wanted.filter((each) => !present.some((bind) => isSame(bind, each)));
 }

@@ -41,9 +41,15 @@ export interface KeyRef {
   /** As etcd shows it, without the fingerprint: `identity`, `aescbc:NAME`, `kms2:NAME`. */
   readonly stored: string;
   readonly provider: Provider;
+  /**
+   * A plugin's key encryption key stands behind it, which can change without any file: values tell its id (`named`) or
+   * not (`unnamed`). undefined: the key in the file is all there is.
+   */
+  readonly kek?: 'named' | 'unnamed';
 }
 
 export const identity: KeyRef = { id: 'identity', stored: 'identity', provider: { kind: 'identity' } };
+const kekOf = { v1: 'unnamed', v2: 'named' } as const;
 const localProviders = ['aescbc', 'aesgcm', 'secretbox'] as const;
 
 /**
@@ -81,7 +87,7 @@ function refsOf(provider: Provider): KeyRef[] {
       return [identity];
     case 'kms': {
       const id = `${provider.apiVersion === 'v1' ? 'kms1' : 'kms2'}:${provider.name}`;
-      return [{ id, stored: id, provider }];
+      return [{ id, stored: id, provider, kek: kekOf[provider.apiVersion] }];
     }
     case 'aescbc':
     case 'aesgcm':

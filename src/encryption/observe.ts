@@ -30,6 +30,8 @@ export interface MemberLook extends MemberSeen {
   readonly onDisk: NodeFile | undefined;
   /** Of the Kubernetes version it says; undefined while it does not serve. */
   readonly minor: number | undefined;
+  /** What keeps it from being ready, as its /readyz names it. */
+  readonly failing: readonly string[];
 }
 
 export interface Look extends Seen {
@@ -44,6 +46,16 @@ export interface Look extends Seen {
 export interface Count {
   readonly total: number;
   readonly at: readonly EtcdPosition[];
+  readonly keks: readonly StoredKek[];
+}
+
+/** Values that tell the key encryption key which they lie under. */
+export interface StoredKek {
+  readonly resource: string;
+  /** As KeyRef has it: `kms2:NAME`. */
+  readonly stored: string;
+  readonly keyId: string;
+  readonly count: number;
 }
 
 export interface EtcdPosition {
@@ -76,7 +88,7 @@ export async function lookAtMember(
   const path = flagPath ?? providerPath;
   const onDisk = await world.files.read(node, path, signal);
   const file = onDisk === undefined ? undefined : parseProviderFile(onDisk.text, `${node}: ${path}`);
-  const { ready, serves } = await readiness(world.kube, node, signal);
+  const { ready, serves, failing } = await readiness(world.kube, node, signal);
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
   const binds =
     spare(container.binds, world.binds).length > 0
@@ -84,7 +96,8 @@ export async function lookAtMember(
       : lacking(container.binds, world.binds).length > 0
         ? ('lacking' as const)
         : ('as wanted' as const);
-  const look = { node, flag: flagPath !== undefined, file, ready, binds, container, path, onDisk, minor };
+  const flag = flagPath !== undefined;
+  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor };
   const record = loaded[node];
   const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
   if (!container.running) return { ...look, loaded: 'no' };
@@ -268,13 +281,15 @@ async function storedKeys(
   const problems: string[] = [];
   const result = new Map<string, KeyRef[]>();
   const lacking = new Set<string>();
+  const keks: StoredKek[] = [];
   for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
     const resource = resourceOfPath(path);
     if (resource === undefined) continue;
     const ids = [...(opened.get(resource) ?? [])];
     const found: KeyRef[] = [...(result.get(resource) ?? []), ...ids.flatMap((id) => refs.get(id) ?? [])];
     for (const tally of tallies.values()) {
-      const { id, provider } = tally.stored;
+      const { id, provider, keyId: kek } = tally.stored;
+      if (kek !== undefined) keks.push({ resource, stored: id, keyId: kek, count: tally.count });
       const samples = `e.g. ${tally.refused.samples[0] ?? tally.samples[0] ?? ''}`;
       if (provider === 'identity') found.push(...keysOf(noFile, resource));
       else if (tally.refused.count > 0) {
@@ -303,6 +318,7 @@ async function storedKeys(
     census: {
       total: counts.reduce((sum, { total }) => sum + total, 0),
       at: counts.map(({ clusterId, revision }) => ({ clusterId, revision })),
+      keks,
     },
     stored: encryptedOrCovered(result, files),
   };

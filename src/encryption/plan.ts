@@ -42,6 +42,8 @@ export interface Seen {
    * write with the target's key, and it shows nothing else, that is the proof.
    */
   readonly stored: ReadonlyMap<string, readonly KeyRef[]>;
+  /** Resources to be rewritten though all lie under the target's key: what stands behind that key has changed. */
+  readonly outdated?: ReadonlySet<string>;
   /** Files that members may have loaded without its being known: what the state says they hold. */
   readonly recorded: readonly ProviderFile[];
 }
@@ -86,7 +88,8 @@ export function strip(target: ProviderFile, seen: Seen): Line[] {
 function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
   if (line.kind === 'rewrite') {
     const written = line.resources.map((each) => [each, [writeKeyOf(target, each)]] as const);
-    return { ...seen, stored: new Map([...seen.stored, ...written]) };
+    const outdated = new Set([...(seen.outdated ?? [])].filter((each) => !line.resources.includes(each)));
+    return { ...seen, stored: new Map([...seen.stored, ...written]), outdated };
   }
   const pushed = new Map(line.pushes.map(({ node, file }) => [node, file]));
   return {
@@ -123,6 +126,7 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
       : member.flag && member.file !== undefined && sameMeaning(member.file, target);
   const isWritten = (resource: string): boolean => {
     const write = writeKeyOf(target, resource).id;
+    if (seen.outdated?.has(resource) === true) return false;
     return (seen.stored.get(resource) ?? []).every((ref) => ref.id === write);
   };
   const onlyWriteKeys = resources.every(isWritten);

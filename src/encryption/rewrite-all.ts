@@ -16,11 +16,11 @@ export async function passThroughEach(
   world: World,
   signal: AbortSignal,
 ): Promise<void> {
-  const kmsV1 = resources.filter((each) => look.stored.get(each)?.some((ref) => ref.id.startsWith('kms1:')));
-  if (kmsV1.length > 0) {
+  const unnamed = resources.filter((each) => look.stored.get(each)?.some((ref) => ref.kek === 'unnamed'));
+  if (unnamed.length > 0) {
     throw new TsrkeError(
       'NOT_PROVED',
-      `without etcd nothing proves which KMS v1 key ${kmsV1.join(', ')} lie under`,
+      `without etcd nothing proves which key ${unnamed.join(', ')} lie under: KMS v1 does not tell`,
       {
         next: 'make etcd reachable from here or from a controlplane node, then run the same command again',
       },
@@ -41,11 +41,13 @@ export async function passThroughEach(
   }
 }
 
+/** `touch`: resources whose objects are really changed and changed back, because nothing less makes the server write. */
 export async function rewriteAll(
   resources: readonly string[],
   look: Look,
   world: World,
   signal: AbortSignal,
+  touch: (resource: string) => boolean = () => false,
 ): Promise<number> {
   const nodes = look.members.map((each) => each.node);
   const [first] = nodes;
@@ -64,6 +66,7 @@ export async function rewriteAll(
           resource,
           clock: world.clock,
           signal,
+          touch: touch(found.pattern),
           ...(look.census === undefined ? {} : { etcdSize: (each) => fullest(world.etcds, each) }),
           onProgress: ({ done, total, rate, eta, paused }) =>
             task.progress(

@@ -12,6 +12,7 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 import { keyId, type Key, type LocalProvider } from './key.ts';
+import { isRenewable } from './renewal.ts';
 import {
   answers,
   managedShape,
@@ -72,10 +73,10 @@ export function chooseTarget(request: TargetRequest): Target {
     const keyRing = withKeys(found, localKeysOf(file), created, kind);
     const from =
       open === undefined ? inForce(current, desired) : open.target === target ? open.from : open.target;
-    const transition =
-      open?.target === target
-        ? open
-        : { kind, target, ...(from === undefined ? {} : { from }), started: created };
+    const goesOn = open?.target === target && (action !== 'abort' || open.kind === 'abort');
+    const transition = goesOn
+      ? open
+      : { kind, target, ...(from === undefined ? {} : { from }), started: created };
     return { file, state: { ...state, tsrke: { ...state.tsrke, keyRing, transition } }, note, minted };
   };
 
@@ -120,7 +121,7 @@ export function chooseTarget(request: TargetRequest): Target {
       ...openKeys,
     ];
     const resolved = resolveCustom(wanted.text, { known, ever, rotate, newKey: request.namedKey });
-    if (rotate && !resolved.rotatable) throw notRotatable(resolved.file);
+    if (rotate && !resolved.rotatable && !isRenewable(resolved.file)) throw notRotatable();
     if (action === 'resume') throw nothingOpen(action);
     const same = sameMeaning(resolved.file, current);
     return choose(resolved.file, rotate ? 'rotate' : same ? 'adopt' : 'change', undefined, resolved.minted);
@@ -251,7 +252,12 @@ function abortOf(
   if (open === undefined && !interrupted) throw nothingOpen('abort');
   const text = open?.from ?? inForce(current, desired);
   const what = open === undefined ? 'rotation that was interrupted' : `${open.kind} of ${open.started}`;
-  return [fileOf(text, 'open transition'), 'abort', `going back from the ${what}`];
+  // Only what stands behind the key has changed, and that is not ours to take back.
+  const kept =
+    open !== undefined && open.from === open.target
+      ? ': the key of the KMS is not changed from here, and it must keep both keys until `tsrke encrypt rotate-key` has finished'
+      : '';
+  return [fileOf(text, 'open transition'), 'abort', `going back from the ${what}${kept}`];
 }
 
 function fileOf(text: string, part: string): ProviderFile {

@@ -145,17 +145,12 @@ export function answers(file: ProviderFile, wanted: Wanted): boolean {
 class Missing extends Error {}
 
 /** How to rotate what tsrke does not make the keys of. */
-export function notRotatable(file: ProviderFile): TsrkeError {
-  const kms = file.entries.some(({ providers: [first] }) => first?.kind === 'kms');
+export function notRotatable(): TsrkeError {
   return new TsrkeError(
     'NOT_ROTATABLE',
-    kms
-      ? 'the write key is kept by a KMS plugin, so there is no key here to rotate'
-      : 'the secret of the write key stands in cluster.yml, so tsrke cannot make another one',
+    'the secret of the write key stands in cluster.yml, so tsrke cannot make another one',
     {
-      next: kms
-        ? 'rotate the key in the KMS; to move to another plugin give it a name of its own in custom_config and run `tsrke up`'
-        : 'write a new key with a new name into custom_config in place of the old one and run `tsrke up`: it keeps the old one readable until etcd shows no need. Or leave `secret` out: then tsrke makes the key and rotates it',
+      next: 'write a new key with a new name into custom_config in place of the old one and run `tsrke up`: it keeps the old one readable until etcd shows no need. Or leave `secret` out: then tsrke makes the key and rotates it',
     },
   );
 }

@@ -3,18 +3,27 @@
  * Time is only ever looked at (`advance`), so the same model serves virtual and real clocks.
  */
 import { createHash } from 'node:crypto';
-import { noFile, parseProviderFile, type ProviderFile } from '../encryption/configuration.ts';
+import {
+  noFile,
+  parseProviderFile,
+  writeKeyOf,
+  type KmsProvider,
+  type ProviderFile,
+} from '../encryption/configuration.ts';
+import { serverOptionsOf } from '../encryption/server-options.ts';
 import { providerFlag, providerPathOf } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
 import type { EtcdStore, StoredValue } from './etcd-store.ts';
 import { deserialise, etcdKeyOf, kinds, secrets, type Kind } from './kinds.ts';
+import { KmsClient, type KmsPlugin } from './plugin.ts';
 import { transformerFor, type Keks, type Read, type Transformer } from './storage.ts';
 
 export interface Surroundings {
   readonly etcd: EtcdStore;
   /** More than half of etcd's members answer. */
   readonly etcdAnswers: () => boolean;
-  readonly keks: Keks;
+  /** The KMS plugin of the host behind a socket. */
+  readonly plugin: (endpoint: string) => KmsPlugin | undefined;
   /** A file of the host by kube-apiserver's path. */
   readonly readFile: (path: string) => Buffer | undefined;
   /** Whether another process of the host listens on its port. */
@@ -34,17 +43,28 @@ export class Loaded {
   /** Lower-case hex of the file's bytes; undefined without a file. */
   readonly sha256: string | undefined;
   readonly #keks: Keks;
+  readonly #written: Map<string, number>;
   readonly #transformers = new Map<string, Transformer>();
   readonly #readable = new WeakMap<Buffer, boolean>();
 
-  constructor(file: ProviderFile, sha256: string | undefined, keks: Keks) {
+  /** `written` is counted up. */
+  constructor(
+    file: ProviderFile,
+    sha256: string | undefined,
+    keks: Keks = () => undefined,
+    written = new Map<string, number>(),
+  ) {
     this.file = file;
     this.sha256 = sha256;
     this.#keks = keks;
+    this.#written = written;
   }
 
   write(kind: Kind, plain: Buffer, etcdKey: string): Buffer {
-    return this.#transformer(kind).toStorage(plain, etcdKey);
+    const value = this.#transformer(kind).toStorage(plain, etcdKey);
+    const key = writeKeyOf(this.file, kind.resource).stored;
+    this.#written.set(key, (this.#written.get(key) ?? 0) + 1);
+    return value;
   }
 
   read(kind: Kind, { value, key }: StoredValue): Read {
@@ -86,19 +106,25 @@ export class Apiserver {
   readonly #startedAt: number;
   readonly #path: string | undefined;
   readonly #reloads: boolean;
+  readonly #kmsV1: boolean;
   #loaded: Loaded;
   #synced = false;
   #polled: number;
   #seen: string | undefined;
   #counts = { success: 0, failure: 0 };
+  readonly #written = new Map<string, number>();
+  readonly #clients = new Map<string, KmsClient>();
+  #now: number;
 
   constructor(args: readonly string[], around: Surroundings, now: number) {
     this.#around = around;
     this.#startedAt = now;
+    this.#now = now;
     this.#polled = now + around.startTime;
     this.#path = providerPathOf(args);
     this.#reloads = args.includes(`${providerFlag}-automatic-reload=true`);
-    this.#loaded = new Loaded(noFile, undefined, around.keks);
+    this.#kmsV1 = serverOptionsOf(args).kmsV1Gate === true;
+    this.#loaded = new Loaded(noFile, undefined, undefined, this.#written);
     try {
       if (this.#path === undefined && this.#reloads) {
         throw new Error(
@@ -118,6 +144,11 @@ export class Apiserver {
     this.#seen = this.#loaded.sha256;
   }
 
+  /** Milliseconds since 1970. */
+  get startedAt(): number {
+    return this.#startedAt;
+  }
+
   get loaded(): Loaded {
     return this.#loaded;
   }
@@ -128,6 +159,19 @@ export class Apiserver {
 
   get reloads(): boolean {
     return this.#reloads;
+  }
+
+  /** Values written since its start, by key as etcd shows it (`aesgcm:NAME`). */
+  get written(): ReadonlyMap<string, number> {
+    return this.#written;
+  }
+
+  /** The KMS providers it has loaded, in the file's order. */
+  get kms(): { readonly provider: KmsProvider; readonly client: KmsClient }[] {
+    const providers = this.#loaded.file.entries.flatMap((entry) => entry.providers);
+    return providers.flatMap((provider) =>
+      provider.kind === 'kms' ? [{ provider, client: this.#client(provider.endpoint) }] : [],
+    );
   }
 
   listens(now: number): boolean {
@@ -141,6 +185,8 @@ export class Apiserver {
 
   /** Catches up with what happens by itself: informers that list, and with automatic reload the look at the file. */
   advance(now: number): void {
+    this.#now = now;
+    for (const client of this.#clients.values()) client.advance(now);
     if (!this.listens(now)) return;
     if (!this.#synced && this.#around.etcdAnswers()) this.#synced = this.#canListSecrets();
     if (!this.#reloads || this.#path === undefined) return;
@@ -182,12 +228,25 @@ export class Apiserver {
     const v1 = file.entries
       .flatMap((entry) => entry.providers)
       .find((each) => each.kind === 'kms' && each.apiVersion === 'v1');
-    if (v1 !== undefined && this.#around.minor >= 29) {
+    if (v1 !== undefined && this.#around.minor >= 29 && !this.#kmsV1) {
       throw new Error(
         'error while building transformers: KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead. Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.',
       );
     }
-    return new Loaded(file, sha256Of(bytes), this.#around.keks);
+    const keks: Keks = (endpoint, apiVersion) => this.#client(endpoint)[apiVersion];
+    const loaded = new Loaded(file, sha256Of(bytes), keks, this.#written);
+    for (const provider of file.entries.flatMap((entry) => entry.providers)) {
+      if (provider.kind === 'kms') this.#client(provider.endpoint);
+    }
+    return loaded;
+  }
+
+  #client(endpoint: string): KmsClient {
+    const known = this.#clients.get(endpoint);
+    if (known !== undefined) return known;
+    const client = new KmsClient(endpoint, () => this.#around.plugin(endpoint), this.#now);
+    this.#clients.set(endpoint, client);
+    return client;
   }
 
   #canListSecrets(): boolean {

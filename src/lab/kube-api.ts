@@ -13,6 +13,7 @@ import {
   type StatusDetails,
 } from './kube-status.ts';
 import { Objects } from './objects.ts';
+import { hashOf } from './plugin.ts';
 import type { HttpAnswer, HttpAsk } from './surface.ts';
 
 export interface KubeContext {
@@ -82,6 +83,7 @@ function readyz(verbose: boolean, { server, etcdAnswers }: KubeContext): HttpAns
     ['informer-sync', server.synced],
     ['poststarthook/start-apiextensions-controllers', true],
     ['shutdown', true],
+    ...kmsChecks(server),
   ];
   const ready = checks.every(([, passes]) => passes);
   if (ready && !verbose) return text(200, 'ok');
@@ -91,8 +93,19 @@ function readyz(verbose: boolean, { server, etcdAnswers }: KubeContext): HttpAns
   return text(ready ? 200 : 500, `${lines.join('\n')}\nreadyz check ${ready ? 'passed' : 'failed'}\n`);
 }
 
+/** One for all where only KMS v2 is used, or with automatic reload; else one each, in the file's order. */
+function kmsChecks({ kms, reloads }: Apiserver): [string, boolean][] {
+  if (reloads || (kms.length > 0 && kms.every(({ provider }) => provider.apiVersion === 'v2'))) {
+    return [['kms-providers', kms.every(({ client }) => client.healthy)]];
+  }
+  return kms.map(({ client }, at) => [`kms-provider-${at}`, client.healthy]);
+}
+
+/** Seconds as Go prints a gauge. */
+const seconds = (milliseconds: number) => (milliseconds / 1000).toExponential();
+
 function metrics({ server, minor, hostname }: KubeContext): string {
-  const lines: string[] = [];
+  const lines = [`process_start_time_seconds ${seconds(server.startedAt)}`];
   const { sha256 } = server.loaded;
   const id = `sha256:${createHash('sha256').update(hostname).digest('hex')}`;
   const name = 'apiserver_encryption_config_controller';
@@ -108,6 +121,23 @@ function metrics({ server, minor, hostname }: KubeContext): string {
     lines.push(
       `${name}_automatic_reloads_total{apiserver_id_hash="${id}",status="${status}"} ${server.counts[status]}`,
     );
+  }
+  const seen = 'apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds';
+  for (const { provider, client } of server.kms) {
+    if (provider.apiVersion === 'v1' || minor < 27) continue;
+    for (const [keyId, at] of client.seen) {
+      const labels = `apiserver_id_hash="${id}",key_id_hash="${hashOf(keyId)}",provider_name="${provider.name}"`;
+      lines.push(`${seen}{${labels}} ${seconds(at)}`);
+    }
+  }
+  for (const [key, count] of server.written) {
+    // A key's name counts beside its provider's prefix.
+    const [kind = '', keyName] = key.split(':');
+    if (keyName === undefined || kind.startsWith('kms')) continue;
+    for (const prefix of [`k8s:enc:${kind}:v1:`, `${keyName}:`]) {
+      const labels = `resource="",status="OK",transformation_type="to_storage",transformer_prefix="${prefix}"`;
+      lines.push(`apiserver_storage_transformation_operations_total{${labels}} ${count}`);
+    }
   }
   return `${lines.join('\n')}\n`;
 }

@@ -16,8 +16,8 @@ import { Host } from './host.ts';
 import type { Kind, KubeObject } from './kinds.ts';
 import { answerKube } from './kube-api.ts';
 import { KubeRefusal } from './kube-status.ts';
+import type { KmsPlugin } from './plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
-import type { Keks } from './storage.ts';
 import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
 
 export interface ModelOptions {
@@ -31,8 +31,8 @@ export interface ModelOptions {
   readonly startTime?: number;
   /** `--encryption-provider-config-automatic-reload=true`. Default false. */
   readonly reload?: boolean;
-  /** KMS plugins by their sockets; default none. */
-  readonly keks?: Keks;
+  /** The KMS plugin of a node behind a socket; default none. */
+  readonly plugins?: (node: NodeName, endpoint: string) => KmsPlugin | undefined;
 }
 
 /** Requests that are answered otherwise: by a status (429, 503, …), for so many times. */
@@ -76,12 +76,12 @@ export class LabModel implements LabSurface {
   #generation = 0;
 
   constructor(options: ModelOptions) {
-    const defaults = { minor: 34, startTime: 3_000, reload: false, keks: () => undefined };
+    const defaults = { minor: 34, startTime: 3_000, reload: false, plugins: () => undefined };
     this.#options = { ...defaults, ...options };
     this.nodes = options.nodes;
     this.#machines = new Map(options.nodes.map((node) => [node.name, this.#machine(node)]));
     this.#objects = new ClusterObjects(this.store, options.nodes);
-    this.#objects.found(new Loaded(noFile, undefined, this.#options.keks), options.clock.now());
+    this.#objects.found(new Loaded(noFile, undefined), options.clock.now());
     const now = this.#now() - this.#options.startTime - 60_000;
     for (const { host, engine } of this.#machines.values()) {
       if (options.providerFile !== undefined) {
@@ -278,7 +278,7 @@ export class LabModel implements LabSurface {
     const around: Surroundings = {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
-      keks: this.#options.keks,
+      plugin: (endpoint) => this.#options.plugins(host.node.name, endpoint),
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);
         return hostPath === undefined ? undefined : host.read(hostPath)?.bytes;

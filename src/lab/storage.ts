@@ -12,12 +12,14 @@ import { bytesField, fieldsOf, varintField } from './protobuf.ts';
 export interface Kek {
   readonly keyId: string;
   wrap(dataKey: Buffer): Buffer;
+  /** Throws while nothing may be written (KMS v2: the plugin has not answered for too long). */
+  writable?(): void;
   /** undefined: the plugin refuses. `keyId` is empty for KMS v1, which has none. */
   unwrap(wrapped: Buffer, keyId: string): Buffer | undefined;
 }
 
-/** The plugin behind a socket; undefined when nobody listens there. */
-export type Keks = (endpoint: string) => Kek | undefined;
+/** The plugin behind a socket as a server sees it; undefined when nobody listens there. */
+export type Keks = (endpoint: string, apiVersion: KmsProvider['apiVersion']) => Kek | undefined;
 
 export interface Read {
   readonly plain: Buffer;
@@ -191,7 +193,7 @@ function secretbox(secret: Buffer): Transformer {
 }
 
 function pluginOf(provider: KmsProvider, keks: Keks): Kek {
-  const kek = keks(provider.endpoint);
+  const kek = keks(provider.endpoint, provider.apiVersion);
   if (kek === undefined) {
     const socket = provider.endpoint.replace('unix://', '');
     throw new Error(`connection error: desc = "transport: error while dialing: dial unix ${socket}"`);
@@ -224,6 +226,7 @@ function kmsV2(provider: KmsProvider, keks: Keks): Transformer {
   let source: { readonly keyId: string; readonly seed: Buffer; readonly wrapped: Buffer } | undefined;
   const current = () => {
     const kek = pluginOf(provider, keks);
+    kek.writable?.();
     if (source?.keyId !== kek.keyId) {
       const seed = randomBytes(32);
       source = { keyId: kek.keyId, seed, wrapped: kek.wrap(seed) };

@@ -1,26 +1,41 @@
 /** `tsrke up` and `tsrke encrypt rotate-key`, `resume`, `abort`: what they all do, in the order in which it is said here. */
 import { setMaxListeners } from 'node:events';
 import { describe, differences } from '../config/differences.ts';
+import { ownFieldsOf } from '../config/own-fields.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
 import { carryOut, withFinished } from '../encryption/apply.ts';
 import { film, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
+import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
 import { chooseTarget, type Action } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
-import { serialiseState, stale, type ClusterState } from '../state/rkestate.ts';
+import { serialiseState, stale, type ClusterState, type JsonObject } from '../state/rkestate.ts';
 import { fileStore, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
-import { isOn, isRecorded, withBinds, withEnabled, withLoaded, withProof } from './record.ts';
+import { dueNotes, notYetDue } from './due.ts';
+import {
+  isOn,
+  isRecorded,
+  sameOwnFields,
+  withBinds,
+  withEnabled,
+  withKeks,
+  withLoaded,
+  withOwnFields,
+  withProof,
+} from './record.ts';
 import { wantedOf } from './wanted.ts';
 
 export interface EncryptionOptions extends LoadOptions {
   readonly configPath: string;
   readonly action: Action;
+  /** Do nothing before the write key has reached `max_key_age`. */
+  readonly ifDue?: boolean;
   readonly report: Report;
   readonly signal: AbortSignal;
 }
@@ -29,12 +44,14 @@ export interface EncryptionOptions extends LoadOptions {
 export interface Surroundings {
   readonly store: StateStore;
   readonly connect: (options: ConnectOptions) => Promise<Cluster>;
+  /** Default: this machine's clock. */
+  readonly now?: () => Date;
 }
 
 /** Resolves to the sentence for the user. Rejects with TsrkeError. */
 export async function changeEncryption(
   options: EncryptionOptions,
-  { store, connect }: Surroundings = {
+  { store, connect, now = () => new Date() }: Surroundings = {
     store: fileStore(statePathOf(options.configPath)),
     connect: connectCluster,
   },
@@ -49,6 +66,8 @@ export async function changeEncryption(
       next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
     });
   }
+  const early = options.ifDue === true ? notYetDue(config, initial, now()) : undefined;
+  if (early !== undefined) return early;
   const unlock = store.lock(new Date());
   try {
     // Read again under the lock: another run may have just finished.
@@ -94,35 +113,60 @@ async function change(
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
+  if (action === 'up') {
+    for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
+  }
   if (!answers(target, wanted)) {
     const asks =
       wanted.kind === 'off' ? 'encryption off' : isOn(target) ? 'another encryption' : 'encryption on';
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
 
+  const own = answers(target, wanted)
+    ? (ownFieldsOf(config.raw) as JsonObject | undefined)
+    : before.tsrke.config;
   const finished = (state: ClusterState) =>
-    withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds);
-  if (strip(target, seen).length === 0 && !chosen.minted) {
+    withOwnFields(withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds), own);
+  /** With what a look has shown. */
+  const shown = (state: ClusterState, look: Look) => {
+    // Without a census it was the proof of before that showed it, or passes.
+    if (look.census === undefined && look === seen) return state;
+    const time = world.clock.now();
+    return withKeks(
+      withProof(state, look, target, time),
+      keksInUse(target, look, before.tsrke.keks, look !== seen && renews, time),
+    );
+  };
+  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(target);
+  if (strip(target, seen).length === 0 && !chosen.minted && !renews) {
     const unsaved = { ...before, document: finished(before).document };
     if (
       cluster.metNewHost() ||
       !isRecorded(target, before) ||
       // What passes had shown without etcd is proved now.
       (before.tsrke.proof === undefined && seen.census !== undefined) ||
+      !sameOwnFields(before, own) ||
       serialiseState(unsaved) !== serialiseState(before)
     ) {
       const met = withLoaded(finished(chosen.state), seen.members);
-      // Without a census it was the proof of before that showed it.
-      const proved = seen.census === undefined ? met : withProof(met, seen, target, now);
-      await world.save(proved, isOn(target), signal);
+      await world.save(shown(met, seen), isOn(target), signal);
     }
     return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
-  await world.save(withProof(finished(state), last, target, world.clock.now()), isOn(target), signal);
+  const kms = keyIdsStored(last);
+  if (restarts + rewritten === 0 && isRecorded(target, before)) {
+    return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
+  }
+  await world.save(shown(finished(state), last), isOn(target), signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
-  return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}`;
+  return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
+}
+
+/** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */
+function stillStored(kms: readonly string[]): string {
+  return kms.length === 0 ? '' : `; of the keys of the KMS etcd needs ${kms.join('; ')} and no other`;
 }
 
 /** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */

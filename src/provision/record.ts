@@ -69,6 +69,23 @@ export function withEnabled(state: ClusterState, target: ProviderFile): ClusterS
   };
 }
 
+/** Fields of cluster.yml that RKE does not know: beside its rkeConfig, never in it. */
+export function withOwnFields(state: ClusterState, fields: JsonObject | undefined): ClusterState {
+  const { config: _old, ...tsrke } = state.tsrke;
+  return { ...state, tsrke: fields === undefined ? tsrke : { ...tsrke, config: fields } };
+}
+
+/** Whether both say the same of such fields. */
+export function sameOwnFields(state: ClusterState, fields: JsonObject | undefined): boolean {
+  return sameJson(state.tsrke.config, fields);
+}
+
+/** Keys of a KMS, as `keksInUse` has them; undefined: none writes. */
+export function withKeks(state: ClusterState, keks: ClusterState['tsrke']['keks']): ClusterState {
+  const { keks: _old, ...tsrke } = state.tsrke;
+  return { ...state, tsrke: keks === undefined ? tsrke : { ...tsrke, keks } };
+}
+
 /** `services.kubeApi.extraBinds` of what was deployed. */
 export function recordedBinds({ document }: ClusterState): string[] {
   const services = document.currentState?.rkeConfig?.['services'] as JsonObject | undefined;

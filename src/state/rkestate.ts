@@ -47,6 +47,14 @@ export interface ProofRecord {
   readonly target: string;
 }
 
+/** A key that a KMS keeps. */
+export interface KekRecord {
+  /** As the plugin calls it; undefined for KMS v1, which does not tell. */
+  readonly keyId?: string;
+  /** RFC 3339: when all values were first seen under it, or (KMS v1) last brought under it. */
+  readonly since: string;
+}
+
 /** What tsrke keeps beyond RKE's fields. */
 export interface TsrkeBlock {
   readonly formatVersion: 1;
@@ -58,6 +66,8 @@ export interface TsrkeBlock {
   readonly proof?: ProofRecord;
   readonly loaded: Readonly<Record<string, LoadedRecord>>;
   readonly hostKeys: Readonly<Record<string, string | readonly string[]>>;
+  /** Key encryption keys of KMS providers that write, as the last finished change left them (`kms2:NAME`). */
+  readonly keks?: Readonly<Record<string, KekRecord>>;
   /** Fields of cluster.yml that RKE does not know, as they were last acted on. */
   readonly config?: JsonObject;
 }

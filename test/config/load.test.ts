@@ -37,7 +37,12 @@ describe('what is read', () => {
   test('the example', () => {
     const config = loadConfig(repo('cluster.example.yml'));
     expect(config.nodes.map((one) => one.name)).toEqual(['cp-1', 'cp-2', 'cp-3', 'worker-1']);
-    expect(config.encryption).toEqual({ enabled: true, provider: 'aescbc', resources: ['secrets'] });
+    expect(config.encryption).toEqual({
+      enabled: true,
+      provider: 'aescbc',
+      resources: ['secrets'],
+      maxKeyAge: undefined,
+    });
   });
 
   test("RKE's own cluster.yml", () => {
@@ -114,6 +119,18 @@ describe('what is read', () => {
       `${node}services: {kube-api: {secrets_encryption_config: {enabled: true, custom_config: {resources: []}}}}`,
       {},
       { encryption: { enabled: true, customConfig: { resources: [] } } },
+    ],
+    [
+      'how old a key may become',
+      `${node}services: {kube-api: {secrets_encryption_config: {enabled: true, max_key_age: 1d12h}}}`,
+      {},
+      { encryption: { maxKeyAge: 129_600_000 } },
+    ],
+    [
+      'no limit',
+      `${node}services: {kube-api: {secrets_encryption_config: {enabled: true, max_key_age: 0}}}`,
+      {},
+      { encryption: { maxKeyAge: 0 } },
     ],
     ['empty sections', `${node}services:\nnetwork:\nbastion_host: {}\naddons: ""\n`, {}, { name: 'local' }],
   ])('%s', (_, text, options, expected) => {
@@ -211,6 +228,11 @@ describe('what is refused', () => {
       'a bastion without a user',
       `${node}bastion_host: {address: b}`,
       'cluster.yml:2:1: `user` of bastion_host is missing',
+    ],
+    [
+      'an age without a unit',
+      `${node}services: {kube-api: {secrets_encryption_config: {max_key_age: 90}}}`,
+      'cluster.yml:2:51: services.kube-api.secrets_encryption_config.max_key_age is "90", not in a form such as 90d or 2160h',
     ],
     ['a list for a file', '- a', 'cluster.yml: not a map of keys such as `nodes` and `services`'],
   ])('%s', (_, text, message) => {

@@ -17,7 +17,7 @@ function member(minor: number | undefined, ...args: string[]): MemberLook {
   };
   return {
     ...{ node: 'n0', flag: true, file: undefined, loaded: 'yes', ready: true, path: '/p', onDisk: undefined },
-    ...{ container, minor, binds: 'as wanted' },
+    ...{ container, minor, failing: [], binds: 'as wanted' },
   };
 }
 

@@ -29,7 +29,9 @@ export interface RunOptions {
   readonly faultOf?: (effect: Effect) => Fault | undefined;
   /** Told after each effect, before the invariants are looked at. */
   readonly onDone?: (effect: Effect) => void;
+  readonly onProgress?: (text: string) => void;
   readonly signal?: AbortSignal;
+  readonly ifDue?: boolean;
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
 }
@@ -193,12 +195,14 @@ export class MemoryLab {
         {
           configPath: this.enabled ? this.configs.on : this.configs.off,
           action: command,
-          report: reportInto(notes),
+          ifDue: options.ifDue === true,
+          report: reportInto(notes, options.onProgress),
           signal: options.signal ?? new AbortController().signal,
         },
         {
           store: this.store.through(effects),
           connect: (each) => connectCluster(each, link),
+          now: () => this.clock.now(),
         },
       );
       said = await Promise.race([run, effects.died]);
@@ -239,13 +243,13 @@ function violation(
   );
 }
 
-function reportInto(notes: string[]): Report {
+function reportInto(notes: string[], progress: (text: string) => void = () => undefined): Report {
   return {
     note: (level, text, node) => notes.push(`${level} ${node ?? ''} ${text}`),
     debug: () => undefined,
     task: (title, work) => {
       notes.push(`task ${title}`);
-      return work({ progress: () => undefined, done: () => undefined });
+      return work({ progress, done: () => undefined });
     },
   };
 }

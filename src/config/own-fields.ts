@@ -1,0 +1,25 @@
+/** Fields of cluster.yml that RKE does not know: it ignores them, and they never stand in its rkeConfig. */
+import { isMap } from './keys.ts';
+
+/** Of `services.kube-api.secrets_encryption_config`. */
+const fields = ['provider', 'resources', 'max_key_age'] as const;
+
+/** What the file says of them, in its own keys and at its own place; none: undefined. */
+export function ownFieldsOf(raw: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined {
+  const services = isMap(raw['services']) ? raw['services'] : {};
+  const api = isMap(services['kube-api']) ? services['kube-api'] : {};
+  const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
+  const said = fields.flatMap((name) => (wish[name] == null ? [] : [[name, wish[name]] as const]));
+  if (said.length === 0) return undefined;
+  return { services: { 'kube-api': { secrets_encryption_config: Object.fromEntries(said) } } };
+}
+
+/** The file without them: as RKE would read it. */
+export function withoutOwnFields(raw: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const copy = structuredClone(raw) as Record<string, unknown>;
+  const services = isMap(copy['services']) ? copy['services'] : {};
+  const api = isMap(services['kube-api']) ? services['kube-api'] : {};
+  const wish = api['secrets_encryption_config'];
+  if (isMap(wish)) for (const name of fields) Reflect.deleteProperty(wish, name);
+  return copy;
+}
