@@ -17,6 +17,7 @@ const onBothLabs = [
   'abort',
   'without-etcd',
   'kms',
+  'kms-v1',
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */

@@ -8,14 +8,7 @@ import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnary
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import { StreamConnections, type Connections } from './connections.ts';
 import { kmsPackage } from './kms-proto.ts';
-import type { Kek } from './storage.ts';
-
-/** What stands behind the services; may change while they run. */
-export interface KmsPlugin {
-  readonly kek: Kek;
-  /** What it says of itself: `ok`, or what is wrong. Encrypt and Decrypt then fail with the same words. */
-  readonly healthz: string;
-}
+import type { KmsPlugin } from './plugin.ts';
 
 /** A call of one method: what it is asked to what it answers. Throws a Refusal. */
 type Handler = (request: Record<string, unknown>) => object;
@@ -57,13 +50,9 @@ function unary(handler: Handler) {
 
 function v2Of(plugin: KmsPlugin): Record<string, Handler> {
   return {
-    Status: () => ({ version: 'v2', healthz: plugin.healthz, key_id: plugin.kek.keyId }),
-    Encrypt({ plaintext }) {
-      return { ciphertext: wrap(plugin, plaintext), key_id: plugin.kek.keyId };
-    },
-    Decrypt({ ciphertext, key_id }) {
-      return { plaintext: unwrap(plugin, ciphertext, key_id as string) };
-    },
+    Status: () => ({ version: 'v2', healthz: plugin.healthy ? 'ok' : unwell, key_id: plugin.keyId }),
+    Encrypt: ({ plaintext }) => ({ ciphertext: wrap(plugin, plaintext), key_id: plugin.keyId }),
+    Decrypt: ({ ciphertext }) => ({ plaintext: unwrap(plugin, ciphertext) }),
   };
 }
 
@@ -71,27 +60,27 @@ function v1Of(plugin: KmsPlugin): Record<string, Handler> {
   return {
     Version: () => ({ version: 'v1beta1', runtime_name: 'tsrke lab', runtime_version: '1.0.0' }),
     Encrypt: ({ plain }) => ({ cipher: wrap(plugin, plain) }),
-    Decrypt: ({ cipher }) => ({ plain: unwrap(plugin, cipher, '') }),
+    Decrypt: ({ cipher }) => ({ plain: unwrap(plugin, cipher) }),
   };
 }
 
 function wrap(plugin: KmsPlugin, dataKey: unknown): Buffer {
   refuseUnlessHealthy(plugin);
-  return plugin.kek.wrap(dataKey as Buffer);
+  return plugin.encrypt(dataKey as Buffer);
 }
 
-function unwrap(plugin: KmsPlugin, wrapped: unknown, keyId: string): Buffer {
+/** What is wrapped names its key itself, so the key id of v2 is not needed. */
+function unwrap(plugin: KmsPlugin, wrapped: unknown): Buffer {
   refuseUnlessHealthy(plugin);
-  const dataKey = plugin.kek.unwrap(wrapped as Buffer, keyId);
+  const dataKey = plugin.decrypt(wrapped as Buffer);
   if (dataKey !== undefined) return dataKey;
-  throw new Refusal(
-    status.INVALID_ARGUMENT,
-    `the KMS has no key ${keyId === '' ? '' : `${keyId} `}for this ciphertext`,
-  );
+  throw new Refusal(status.INVALID_ARGUMENT, 'the KMS has no key for this ciphertext');
 }
 
-function refuseUnlessHealthy({ healthz }: KmsPlugin): void {
-  if (healthz !== 'ok') throw new Refusal(status.UNAVAILABLE, healthz);
+const unwell = 'the KMS does not answer';
+
+function refuseUnlessHealthy({ healthy }: KmsPlugin): void {
+  if (!healthy) throw new Refusal(status.UNAVAILABLE, unwell);
 }
 
 /** Over streams: a lab's own, or the sockets of a listener. */

@@ -8,11 +8,10 @@ import { addressesFor } from './addresses.ts';
 import { createBundle, type Bundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
-import { LabModel } from './model.ts';
+import { LabModel, type ModelOptions } from './model.ts';
 import { fillCluster } from './seed.ts';
 import { startServers, type Servers } from './servers.ts';
 import { createSshKey } from './ssh-keys.ts';
-import type { Keks } from './storage.ts';
 import type { LabSurface } from './surface.ts';
 
 export interface LabOptions {
@@ -35,8 +34,8 @@ export interface LabOptions {
   readonly clusterName?: string;
   /** Milliseconds that kube-apiserver takes to start; default 300. */
   readonly startTime?: number;
-  /** KMS plugins by their sockets; default none. */
-  readonly keks?: Keks;
+  /** The KMS plugin of a node behind a socket; default none. */
+  readonly plugins?: ModelOptions['plugins'] | undefined;
   /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
   readonly through?: (model: LabModel) => LabSurface;
   /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
@@ -91,7 +90,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     minor: options.minor ?? kubernetesVersion(version)?.minor ?? 30,
     startTime: options.startTime ?? 300,
     ...(providerFile === undefined ? {} : { providerFile }),
-    ...(options.keks === undefined ? {} : { keks: options.keks }),
+    ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
   const user = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
-import type { KmsKeys } from '../../src/lab/kms-keys.ts';
+import type { KmsPlugin } from '../../src/lab/plugin.ts';
 import type { RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 
@@ -26,11 +26,10 @@ export interface LabOptions {
 /** Where the KMS plugins of the AWS example in RKE's documents listen: `socket.sock` in this folder. */
 export const kmsFolder = '/var/run/kmsplugin';
 
-/** The KMS plugin of one host. By default those of all hosts know the same keys. */
+/** The KMS plugin of one host. */
 export interface HostKms {
-  kek: KmsKeys;
-  /** `ok`, or what is wrong with it. */
-  healthz: string;
+  /** What it does. By default those of all hosts share their keys. */
+  plugin: KmsPlugin;
   readonly runs: boolean;
   start(): Promise<void>;
   /** The end of its process: the socket goes, and every connection. */

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
+import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
-import { KmsKeys } from '../../src/lab/kms-keys.ts';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 import {
@@ -38,14 +39,16 @@ export async function openMemoryLab(
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
   const hidden = new Set<string>();
-  const kms = new OneKms(options.kms !== undefined);
+  const vault: Vault = new Map();
+  const kms = new Map(names.map((name) => [name, new MemoryKms(vault, options.kms !== undefined)]));
   const lab = await startLab({
     dir,
     controlplane: names,
     encryption: options.encryption ?? 'off',
     minor: Number((options.version ?? '1.34').slice(2)),
     startTime: 100,
-    keks: (endpoint) => (endpoint === `unix://${kmsFolder}/socket.sock` && kms.serves ? kms.kek : undefined),
+    plugins: (node, endpoint) =>
+      endpoint === `unix://${kmsFolder}/socket.sock` ? kms.get(node)?.plugin : undefined,
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),
@@ -131,6 +134,7 @@ export async function openMemoryLab(
   };
   try {
     if (options.apiserverArgs !== undefined) recreate(lab.model, options.apiserverArgs);
+    if (options.kms === 'v1') openKmsV1Gate(lab);
     await opened.ready();
     const size = options.secretSize === undefined ? {} : { size: options.secretSize };
     if (options.secrets !== undefined) await opened.createSecrets(options.secrets, size);
@@ -142,6 +146,13 @@ export async function openMemoryLab(
   return opened;
 }
 
+function openKmsV1Gate({ config, model }: MemoryLab): void {
+  recreate(model, (args) => [...args, '--feature-gates=KMSv1=true']);
+  const yaml = load(readFileSync(config, 'utf8')) as { services: Record<string, object> };
+  yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: { 'feature-gates': 'KMSv1=true' } };
+  writeFileSync(config, dump(yaml));
+}
+
 /** As in the fixture of a cluster that never had encryption. */
 function withoutEncryptionBlock(config: string): void {
   const text = readFileSync(config, 'utf8');
@@ -151,7 +162,7 @@ function withoutEncryptionBlock(config: string): void {
 interface About {
   readonly starts: Starts;
   readonly hidden: Set<string>;
-  readonly kms: HostKms;
+  readonly kms: ReadonlyMap<string, HostKms>;
 }
 
 async function hostOf(
@@ -165,11 +176,13 @@ async function hostOf(
   await doors.open((stream) => servers.docker(name, stream), socketPath);
   const docker = new Docker({ socketPath });
   const host = model.host(name);
+  const plugin = kms.get(name);
+  if (plugin === undefined) throw new Error(`no host ${name}`);
   return {
     name,
     address: host.node.address,
     docker,
-    kms,
+    kms: plugin,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {
@@ -260,27 +273,26 @@ function recreate(model: LabModel, change: (args: readonly string[]) => readonly
   }
 }
 
-/** The model has one plugin for all nodes, which survives their reboots. */
-class OneKms implements HostKms {
-  kek = new KmsKeys('lab');
-  healthz = 'ok';
-  runs: boolean;
+/** A plugin survives its node's reboot, or is there again when kube-apiserver is. */
+class MemoryKms implements HostKms {
+  plugin: KmsPlugin;
 
-  constructor(runs: boolean) {
-    this.runs = runs;
+  constructor(vault: Vault, runs: boolean) {
+    this.plugin = new KmsPlugin(vault, 'kek-1');
+    this.plugin.up = runs;
   }
 
-  get serves(): boolean {
-    return this.runs && this.healthz === 'ok';
+  get runs(): boolean {
+    return this.plugin.up;
   }
 
   start(): Promise<void> {
-    this.runs = true;
+    this.plugin.up = true;
     return Promise.resolve();
   }
 
   stop(): void {
-    this.runs = false;
+    this.plugin.up = false;
   }
 }
 

@@ -1,17 +1,17 @@
 /** The KMS plugin of a real host: in this process, on a socket in the host's own file system. */
 import { mkdir } from 'node:fs/promises';
-import { KmsKeys } from '../../src/lab/kms-keys.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 import { kmsFolder, type HostKms } from './lab.ts';
 
 export class RealKms implements HostKms {
-  kek = new KmsKeys('lab');
-  healthz = 'ok';
+  plugin: KmsPlugin;
   readonly #inside: (path: string) => Promise<string>;
   #end: (() => void) | undefined;
 
   /** `inside`: a path of the host as this process reaches it. */
-  constructor(inside: (path: string) => Promise<string>) {
+  constructor(vault: Vault, inside: (path: string) => Promise<string>) {
+    this.plugin = new KmsPlugin(vault, 'kek-1');
     this.#inside = inside;
   }
 
@@ -24,7 +24,7 @@ export class RealKms implements HostKms {
     // The real folder: through the link /var/run one would end up in this machine's own /run.
     const folder = await this.#inside(kmsFolder.replace('/var/run/', '/run/'));
     await mkdir(folder, { recursive: true });
-    this.#end = await listenAsKms(this, `${folder}/socket.sock`);
+    this.#end = await listenAsKms(this.plugin, `${folder}/socket.sock`);
   }
 
   stop(): void {

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import Docker, { type ContainerCreateOptions, type ContainerInspectInfo } from 'dockerode';
 import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
+import type { Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import {
   NumberedSecrets,
@@ -114,7 +115,11 @@ function dockerOf(name: string): Docker {
   return new Docker({ socketPath: `${stateDir}/${name}/docker.sock` });
 }
 
-function hostOf(name: string): RealHost {
+function addressOf(name: string): string {
+  return `198.51.100.${10 + Number(name.slice(1))}`;
+}
+
+function hostOf(name: string, vault: Vault): RealHost {
   const docker = dockerOf(name);
   const sh = (command: string) => run(join(here, 'hosts.sh'), ['sh', name, command]);
   // RKE's entrypoint lies in a volume of service-sidekick.
@@ -129,7 +134,7 @@ function hostOf(name: string): RealHost {
     const [pid = ''] = (await readFile(`${stateDir}/${name}/init`, 'utf8')).split(' ');
     return `/proc/${pid}/root${path}`;
   };
-  const address = `198.51.100.${10 + Number(name.slice(1))}`;
+  const address = addressOf(name);
   const firewall = async (action: '-I' | '-D') => {
     const toEtcd = '-p tcp --dport 2379';
     const reject = '-j REJECT --reject-with tcp-reset';
@@ -141,7 +146,7 @@ function hostOf(name: string): RealHost {
       if (code !== 0) throw new Error(`iptables ${action} ${rule}: ${stderr}`);
     }
   };
-  const kms = new RealKms(inside);
+  const kms = new RealKms(vault, inside);
   return {
     name,
     kms,
@@ -413,7 +418,8 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const ssh = await copyKeys(dir, names.slice(0, count));
   const fixture = await fixtureOf(count, options, ssh.key);
-  const hosts = names.slice(0, count).map(hostOf);
+  const vault: Vault = new Map();
+  const hosts = names.slice(0, count).map((name) => hostOf(name, vault));
   await Promise.all(
     hosts.map(async (host) => {
       await writeFiles(host, fixture);
@@ -539,7 +545,7 @@ async function copyKeys(dir: string, hosts: readonly string[]): Promise<Lab['ssh
   }
   const lines = hosts.map(async (name) => {
     const [type, key] = (await readFile(`${stateDir}/${name}/ssh_host_ed25519_key.pub`, 'utf8')).split(' ');
-    return `${hostOf(name).address} ${type ?? ''} ${key ?? ''}\n`;
+    return `${addressOf(name)} ${type ?? ''} ${key ?? ''}\n`;
   });
   await writeFile(ssh.knownHosts, (await Promise.all(lines)).join(''));
   return ssh;

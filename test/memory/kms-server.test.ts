@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials, loadPackageDefinition } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { KmsKeys } from '../../src/lab/kms-keys.ts';
 import { kmsPackage } from '../../src/lab/kms-proto.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 
 const service = loadPackageDefinition(kmsPackage) as unknown as Record<
   'v2' | 'v1beta1',
@@ -46,7 +46,7 @@ function dial(version: 'v2' | 'v1beta1', socket: string) {
     });
 }
 
-async function listen(plugin: { kek: KmsKeys; healthz: string }, name = 'socket.sock') {
+async function listen(plugin: KmsPlugin, name = 'socket.sock') {
   const socket = join(folder, name);
   const stop = await listenAsKms(plugin, socket);
   closing.push(stop);
@@ -57,7 +57,7 @@ const dataKey = randomBytes(32);
 
 describe('a KMS plugin on a socket', () => {
   it('wraps and unwraps for v2, and names its key', async () => {
-    const { socket } = await listen({ kek: new KmsKeys('one'), healthz: 'ok' });
+    const { socket } = await listen(new KmsPlugin(new Map(), 'kek-1'));
     const v2 = dial('v2', socket);
     expect(await v2('Status', {})).toEqual({ version: 'v2', healthz: 'ok', key_id: 'kek-1' });
     const { ciphertext, key_id } = await v2('Encrypt', { plaintext: dataKey, uid: 'u' });
@@ -67,49 +67,53 @@ describe('a KMS plugin on a socket', () => {
   });
 
   it('wraps and unwraps for v1beta1, which has no key ids, also what an older key wrapped', async () => {
-    const kek = new KmsKeys('one');
-    const { socket } = await listen({ kek, healthz: 'ok' });
+    const vault: Vault = new Map();
+    const plugin = new KmsPlugin(vault, 'kek-1');
+    const { socket } = await listen(plugin);
     const v1 = dial('v1beta1', socket);
     expect(await v1('Version', { version: 'v1beta1' })).toMatchObject({ version: 'v1beta1' });
     const { cipher } = await v1('Encrypt', { version: 'v1beta1', plain: dataKey });
-    kek.rotate('kek-2');
+    plugin.rotate('kek-2');
     expect(await v1('Decrypt', { version: 'v1beta1', cipher })).toEqual({ plain: dataKey });
   });
 
   it('goes on to unwrap with an older key until that is destroyed', async () => {
-    const kek = new KmsKeys('one');
-    const { socket } = await listen({ kek, healthz: 'ok' });
+    const vault: Vault = new Map();
+    const plugin = new KmsPlugin(vault, 'kek-1');
+    const { socket } = await listen(plugin);
     const v2 = dial('v2', socket);
     const old = await v2('Encrypt', { plaintext: dataKey });
-    kek.rotate('kek-2');
+    plugin.rotate('kek-2');
     expect((await v2('Status', {}))['key_id']).toBe('kek-2');
     expect((await v2('Encrypt', { plaintext: dataKey }))['key_id']).toBe('kek-2');
     expect(await v2('Decrypt', old)).toEqual({ plaintext: dataKey });
-    kek.destroy('kek-1');
-    await expect(v2('Decrypt', old)).rejects.toThrow('the KMS has no key kek-1 for this ciphertext');
+    vault.delete('kek-1');
+    await expect(v2('Decrypt', old)).rejects.toThrow('the KMS has no key for this ciphertext');
   });
 
   it('of the same KMS unwraps what another has wrapped; of another one it does not', async () => {
-    const mine = dial('v2', (await listen({ kek: new KmsKeys('one'), healthz: 'ok' }, 'a.sock')).socket);
-    const same = dial('v2', (await listen({ kek: new KmsKeys('one'), healthz: 'ok' }, 'b.sock')).socket);
-    const other = dial('v2', (await listen({ kek: new KmsKeys('two'), healthz: 'ok' }, 'c.sock')).socket);
+    const vault: Vault = new Map();
+    const mine = dial('v2', (await listen(new KmsPlugin(vault, 'kek-1'), 'a.sock')).socket);
+    const same = dial('v2', (await listen(new KmsPlugin(vault, 'kek-1'), 'b.sock')).socket);
+    const other = dial('v2', (await listen(new KmsPlugin(new Map(), 'kek-1'), 'c.sock')).socket);
     const wrapped = await mine('Encrypt', { plaintext: dataKey });
     expect(await same('Decrypt', wrapped)).toEqual({ plaintext: dataKey });
-    await expect(other('Decrypt', wrapped)).rejects.toThrow('no key kek-1');
+    await expect(other('Decrypt', wrapped)).rejects.toThrow('the KMS has no key');
   });
 
   it('says what is wrong with it, and does nothing else until it is well', async () => {
-    const plugin = { kek: new KmsKeys('one'), healthz: 'the KMS does not answer' };
+    const plugin = new KmsPlugin(new Map(), 'kek-1');
+    plugin.healthy = false;
     const { socket } = await listen(plugin);
     const v2 = dial('v2', socket);
     expect((await v2('Status', {}))['healthz']).toBe('the KMS does not answer');
     await expect(v2('Encrypt', { plaintext: dataKey })).rejects.toThrow('the KMS does not answer');
-    plugin.healthz = 'ok';
+    plugin.healthy = true;
     expect((await v2('Encrypt', { plaintext: dataKey }))['key_id']).toBe('kek-1');
   });
 
   it('can end, and start again in the place of a socket that was left behind', async () => {
-    const plugin = { kek: new KmsKeys('one'), healthz: 'ok' };
+    const plugin = new KmsPlugin(new Map(), 'kek-1');
     const { socket, stop } = await listen(plugin);
     stop();
     await expect(dial('v2', socket)('Status', {})).rejects.toThrow('UNAVAILABLE');
@@ -120,7 +124,7 @@ describe('a KMS plugin on a socket', () => {
   });
 
   it('breaks off the connections it has when it ends', async () => {
-    const { socket, stop } = await listen({ kek: new KmsKeys('one'), healthz: 'ok' });
+    const { socket, stop } = await listen(new KmsPlugin(new Map(), 'kek-1'));
     const v2 = dial('v2', socket);
     await v2('Status', {});
     stop();

@@ -2,9 +2,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseProviderFile } from '../../src/encryption/configuration.ts';
-import { KmsKeys } from '../../src/lab/kms-keys.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { transformerFor } from '../../src/lab/storage.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { transformerFor, type Kek } from '../../src/lab/storage.ts';
 import { openOracles, type Oracle } from '../lab/oracle.ts';
 
 let oracles: readonly Oracle[] = [];
@@ -70,19 +70,33 @@ test('a value under another etcd key is refused by both where the key is authent
   }
 });
 
+interface Asked {
+  readonly plugin: KmsPlugin;
+  readonly vault: Vault;
+  /** The plugin as the lab's server sees it when it has just looked at its Status. */
+  readonly kek: () => Kek;
+  readonly file: (apiVersion: string) => string;
+}
+
 /**
  * A plugin that both ask: the lab the object, the oracle its socket. An abstract one, because kube-apiserver up to 1.28
  * sends the name of the socket as `:authority`, and Node's HTTP/2 refuses a path there. The name is as long as can be:
  * Node 20 would fill up a shorter one.
  */
-async function withKms(run: (kek: KmsKeys, text: (apiVersion: string) => string) => Promise<void>) {
+async function withKms(run: (asked: Asked) => Promise<void>) {
   const name = `tsrke-kms-${process.pid}-`.padEnd(107, '.');
-  const kek = new KmsKeys('one');
-  const stop = await listenAsKms({ kek, healthz: 'ok' }, `\0${name}`);
+  const vault: Vault = new Map();
+  const plugin = new KmsPlugin(vault, 'kek-1');
+  const kek = (): Kek => ({
+    keyId: plugin.keyId,
+    wrap: (dataKey) => plugin.encrypt(dataKey),
+    unwrap: (wrapped) => plugin.decrypt(wrapped),
+  });
+  const stop = await listenAsKms(plugin, `\0${name}`);
   const kms = (apiVersion: string) =>
     `{kms: {apiVersion: ${apiVersion}, name: vault, endpoint: 'unix:///@${name}', timeout: 3s}}`;
   try {
-    await run(kek, (apiVersion) => fileOf(kms(apiVersion), '{identity: {}}'));
+    await run({ plugin, vault, kek, file: (apiVersion) => fileOf(kms(apiVersion), '{identity: {}}') });
   } finally {
     stop();
   }
@@ -95,9 +109,9 @@ const kmsVersions = [
 ];
 
 test.each(kmsVersions)('KMS $apiVersion, both ways, from 1.$since on', ({ apiVersion, since, gates }) =>
-  withKms(async (kek, file) => {
+  withKms(async ({ kek, file }) => {
     const question = { text: file(apiVersion), resource, key, ...gates };
-    const lab = transformerFor(parseProviderFile(question.text, 'it'), resource, () => kek);
+    const lab = transformerFor(parseProviderFile(question.text, 'it'), resource, kek);
     for (const oracle of oracles.filter(({ minor }) => minor >= since)) {
       for (const length of [0, 1, 15, 16, 17, 1000]) {
         const plain = Buffer.concat([Buffer.from('k8s\0'), randomBytes(length)]);
@@ -111,9 +125,9 @@ test.each(kmsVersions)('KMS $apiVersion, both ways, from 1.$since on', ({ apiVer
 );
 
 test('KMS v2 without a seed, as 1.27 and 1.28 write it, is read and stale', () =>
-  withKms(async (kek, file) => {
+  withKms(async ({ kek, file }) => {
     const text = file('v2');
-    const lab = transformerFor(parseProviderFile(text, 'it'), resource, () => kek);
+    const lab = transformerFor(parseProviderFile(text, 'it'), resource, kek);
     const plain = Buffer.from('k8s\0 value');
     for (const oracle of oracles.filter(({ minor }) => minor === 27 || minor === 28)) {
       const theirs = await oracle.encrypt({ text, resource, key, value: plain, kmsV2: true });
@@ -127,19 +141,19 @@ test.each([
 ])(
   'KMS $apiVersion: once the key is rotated, what the old one wrapped is stale to both: $stale; once that is destroyed, neither reads it',
   ({ apiVersion, stale }) =>
-    withKms(async (kek, file) => {
+    withKms(async ({ plugin, vault, kek, file }) => {
       const text = file(apiVersion);
-      const lab = transformerFor(parseProviderFile(text, 'it'), resource, () => kek);
+      const lab = transformerFor(parseProviderFile(text, 'it'), resource, kek);
       const plain = Buffer.from('k8s\0 value');
       const value = lab.toStorage(plain, key);
       const question = { text, resource, key, value, kmsV1: true };
       const since = apiVersion === 'v1' ? 25 : 29;
-      kek.rotate('kek-2');
+      plugin.rotate('kek-2');
       expect(lab.fromStorage(value, key)).toEqual({ plain, stale });
       for (const oracle of oracles.filter(({ minor }) => minor >= since)) {
         expect(await oracle.decrypt(question)).toEqual({ value: plain, stale });
       }
-      kek.destroy('kek-1');
+      vault.delete('kek-1');
       expect(() => lab.fromStorage(value, key)).toThrow('failed to decrypt DEK');
       for (const oracle of oracles.filter(({ minor }) => minor >= since)) {
         await expect(oracle.decrypt(question)).rejects.toThrow('the KMS has no key');
