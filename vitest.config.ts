@@ -17,6 +17,8 @@ const onBothLabs = [
   'abort',
   'without-etcd',
   'reload',
+  'kms',
+  'kms-v1',
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */

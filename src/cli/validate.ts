@@ -59,7 +59,7 @@ function judge(
   print: (line: string) => void,
   place: (finding: PlacedFinding) => string,
 ): 0 | 3 {
-  const { verdict, serverMessage, findings } = validateProviderFile(text, options);
+  const { verdict, serverMessage, advice, findings } = validateProviderFile(text, options);
   for (const finding of findings) {
     const path = finding.path === '' ? '' : `${finding.path}: `;
     print(`${place(finding)}: ${finding.severity}: ${path}${finding.text}`);
@@ -67,6 +67,7 @@ function judge(
   const server = `kube-apiserver 1.${options.minor}`;
   if (verdict === 'refused') {
     print(`${server} does not start with this provider file: ${serverMessage ?? ''}`);
+    if (advice !== undefined) print(`next: ${advice}`);
     return 3;
   }
   const errors = findings.filter(({ severity }) => severity === 'error').length;

@@ -31,14 +31,18 @@ export function expectAcceptable(
       const question = JSON.stringify([text, options]);
       if (judged.has(question)) continue;
       judged.add(question);
-      const { verdict, serverMessage = '' } = validateProviderFile(text, options);
+      const {
+        verdict,
+        serverMessage = '',
+        advice = 'change `secrets_encryption_config`',
+      } = validateProviderFile(text, options);
       if (verdict === 'accepted') continue;
       throw new TsrkeError(
         'PROVIDER_FILE_INVALID',
         `kube-apiserver 1.${version} would not start with a provider file of this change (${film(file)}): ${serverMessage}`,
         {
           node,
-          next: 'change `secrets_encryption_config`; `tsrke encrypt validate` judges it offline. Nothing was touched',
+          next: `${advice}; \`tsrke encrypt validate\` judges it offline. Nothing was touched`,
         },
       );
     }

@@ -20,6 +20,8 @@ export interface Fault {
   readonly path: string;
   /** Without the path: `Required value: …`, `Invalid value: …: …`. */
   readonly text: string;
+  /** What to do about it, where the server's own words leave that open. */
+  readonly advice?: string;
 }
 
 type Report = (path: string, text: string) => void;
@@ -226,6 +228,8 @@ function endpointFault(endpoint: string, path: string, report: Report): void {
 const kmsV1Refused =
   'KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  ' +
   'Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.';
+const kmsV1Advice =
+  'a kms provider without `apiVersion` is v1: where its plugin speaks v2, write `apiVersion: v2` and leave out `cachesize`, which v2 does not have';
 
 /** The first thing that stops the transformers of a valid file from being built; undefined where nothing does. */
 export function buildFault(file: DecodedFile, options: ServerOptions): Fault | undefined {
@@ -235,7 +239,9 @@ export function buildFault(file: DecodedFile, options: ServerOptions): Fault | u
       if (kms === undefined) continue;
       const path = `resources[${i}].providers[${j}].kms`;
       const v1 = kmsVersion(kms) === 'v1';
-      if (v1 && options.minor >= 28 && !options.kmsV1Gate) return { path, text: kmsV1Refused };
+      if (v1 && options.minor >= 28 && !options.kmsV1Gate) {
+        return { path, text: kmsV1Refused, advice: kmsV1Advice };
+      }
       if (!v1 && options.minor <= 28 && !options.kmsV2Gate) {
         const text = `could not configure KMSv2 plugin ${quote(kms.name ?? '')}, KMSv2 feature is not enabled`;
         return { path, text };

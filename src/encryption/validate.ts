@@ -30,6 +30,8 @@ export interface Validation {
   readonly verdict: 'accepted' | 'refused';
   /** The server's own error; what it would print of keys, or of text that is not YAML, is replaced. */
   readonly serverMessage?: string;
+  /** What to do about a refusal, where the server's words leave that open. */
+  readonly advice?: string;
   /** The server's faults one by one (errors), then ours. */
   readonly findings: readonly PlacedFinding[];
 }
@@ -92,9 +94,11 @@ export function validateProviderFile(text: string, options: ValidateOptions): Va
   const fault = buildFault(decoded.file, server);
   if (fault !== undefined) {
     const building = minor >= 26 ? 'error while building transformers: ' : '';
-    return refused(clean(`${building}${fault.text}`), [
-      place({ path: fault.path, severity: 'error', text: fault.text }),
-    ]);
+    const finding = place({ path: fault.path, severity: 'error', text: fault.text });
+    return {
+      ...refused(clean(`${building}${fault.text}`), [finding]),
+      ...(fault.advice === undefined ? {} : { advice: fault.advice }),
+    };
   }
   return { verdict: 'accepted', findings: findingsOf(decoded, minor).map(place) };
 }

@@ -8,7 +8,7 @@ import { addressesFor } from './addresses.ts';
 import { createBundle, type Bundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
-import { LabModel } from './model.ts';
+import { LabModel, type ModelOptions } from './model.ts';
 import { fillCluster } from './seed.ts';
 import { startServers, type Servers } from './servers.ts';
 import { createSshKey } from './ssh-keys.ts';
@@ -36,6 +36,8 @@ export interface LabOptions {
   readonly startTime?: number;
   /** Milliseconds between its looks at the provider file, with automatic reload; default its own 60 000. */
   readonly pollEvery?: number;
+  /** The KMS plugin of a node behind a socket; default none. */
+  readonly plugins?: ModelOptions['plugins'] | undefined;
   /** What the servers are put in front of instead of the bare model: one that breaks off, delays, counts. */
   readonly through?: (model: LabModel) => LabSurface;
   /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
@@ -91,6 +93,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     startTime: options.startTime ?? 300,
     ...(options.pollEvery === undefined ? {} : { pollEvery: options.pollEvery }),
     ...(providerFile === undefined ? {} : { providerFile }),
+    ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
   const user = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));

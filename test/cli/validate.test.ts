@@ -60,16 +60,17 @@ test.each([
   }
 });
 
-test("RKE's KMS example works where the version has KMS v1, and elsewhere the gate is named", () => {
+test("RKE's KMS example works where the version has KMS v1, and elsewhere it is said what to change", () => {
   clusterYml(custom(kms + identity, ownHeader));
   expect(run({ kubernetesVersion: 'v1.28' }).code).toBe(0);
   const refused = run();
   expect(refused.code).toBe(3);
-  expect(refused.lines).toHaveLength(2);
+  expect(refused.lines).toHaveLength(3);
   expect(refused.lines[0]).toMatch(
     /^cluster\.yml:14:13: error: resources\[0\]\.providers\[0\]\.kms: KMSv1 is deprecated/,
   );
   expect(refused.lines[1]).toContain('Set --feature-gates=KMSv1=true');
+  expect(refused.lines[2]).toMatch(/^next: .* write `apiVersion: v2` and leave out `cachesize`/);
   clusterYml(custom(kms + identity, ownHeader), {
     extra: '    extra_args:\n      feature_gates: A=false,KMSv1=true\n',
   });

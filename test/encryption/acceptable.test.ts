@@ -54,6 +54,7 @@ test.each([
     expect.objectContaining({
       code: 'PROVIDER_FILE_INVALID',
       message: expect.stringContaining('KMSv1 is deprecated') as string,
+      next: expect.stringContaining('write `apiVersion: v2`') as string,
     }),
   );
 });

@@ -10,6 +10,7 @@ NETWORK=198.51.100
 
 KUBERNETES=v1.34.4
 KUBERNETES_OLD=v1.33.9 # the same source under an older label, see go/kube-apiserver
+KUBERNETES_NEW=v1.37.2 # a source of its own: go/kube-apiserver/1.37.mod
 ETCD=v3.5.35
 HYPERKUBE_IMAGE=rancher/hyperkube:v1.30.5-rancher1
 ETCD_IMAGE=rancher/mirrored-coreos-etcd:v3.5.12
@@ -24,12 +25,13 @@ apiserver_flags() { # version: what `go build` is told
 # The hash of what a binary or image is made from is part of its file name, so a changed recipe is a
 # missing file.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
-recipe() { # go module folder, ldflags
-  { cat "$LAB_DIR/go/$1"/*.go "$LAB_DIR/go/$1"/go.mod "$LAB_DIR/go/$1"/go.sum; echo "$2"; } | sha256sum | cut -c1-12
+recipe() { # go module folder, ldflags, name of the module file without its ending
+  { cat "$LAB_DIR/go/$1"/*.go "$LAB_DIR/go/$1/${3:-go}.mod" "$LAB_DIR/go/$1/${3:-go}.sum"; echo "$2"; } | sha256sum | cut -c1-12
 }
 
 APISERVER_BIN=$CACHE/kube-apiserver-$KUBERNETES-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES)")
 APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)")
+APISERVER_NEW_BIN=$CACHE/kube-apiserver-$KUBERNETES_NEW-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_NEW)" 1.37)
 ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
 # kube-apiserver's own judgement of provider files, one binary per Kubernetes minor: see oracles.sh.
 ORACLES=$CACHE/oracles
@@ -39,7 +41,7 @@ KUBECTL_BIN=$CACHE/kubectl-$KUBERNETES-$(recipe kubectl "$KUBECTL_FLAGS")
 
 # Images, and a Docker data folder that has them loaded. Docker's version is in the key of the latter.
 images_hash() {
-  { hash_of "$LAB_DIR/images.sh"; echo "$APISERVER_BIN $APISERVER_OLD_BIN $ETCD_BIN $HYPERKUBE_IMAGE $ETCD_IMAGE $TOOLS_IMAGE"; } | sha256sum | cut -c1-12
+  { hash_of "$LAB_DIR/images.sh"; echo "$APISERVER_BIN $APISERVER_OLD_BIN $APISERVER_NEW_BIN $ETCD_BIN $HYPERKUBE_IMAGE $ETCD_IMAGE $TOOLS_IMAGE"; } | sha256sum | cut -c1-12
 }
 IMAGES=$CACHE/images-$(images_hash).tar
 docker_data() { echo "$CACHE/docker-$(images_hash)-$(dockerd --version 2>/dev/null | sha256sum | cut -c1-6)"; }

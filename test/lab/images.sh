@@ -44,7 +44,7 @@ hyperkube() { # name, binary
   rm -rf "$root"
   userland "$root"
   cp "$2" "$root/usr/local/bin/kube-apiserver.bin"
-  # RKE's options are for 1.30; 1.34 refuses those it no longer knows.
+  # RKE's options are for 1.30; 1.34 and 1.37 refuse those they no longer know.
   cat >"$root/usr/local/bin/kube-apiserver" <<'SH'
 #!/bin/sh
 n=$#
@@ -64,6 +64,7 @@ SH
 
 hyperkube tsrke-lab/hyperkube:1.34 "$APISERVER_BIN"
 hyperkube tsrke-lab/hyperkube:1.33 "$APISERVER_OLD_BIN"
+hyperkube tsrke-lab/hyperkube:1.37 "$APISERVER_NEW_BIN"
 
 mkdir -p "$work/etcd/usr/local/bin"
 cp "$ETCD_BIN" "$work/etcd/usr/local/bin/etcd"

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
+import type { KmsPlugin } from '../../src/lab/plugin.ts';
 import type { RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 
@@ -12,9 +13,27 @@ export interface LabOptions {
   /** Secrets to make at once, in namespace `default`; default none. */
   readonly secrets?: number;
   readonly secretSize?: number;
-  readonly version?: '1.34' | '1.33';
+  readonly version?: '1.37' | '1.34' | '1.33';
+  /**
+   * A KMS plugin runs on every host; kube-apiserver does not see its socket before cluster.yml's extra_binds bring it in.
+   * `v1`: kube-apiserver has the feature gate for KMS v1, in cluster.yml's extra_args, too.
+   */
+  readonly kms?: 'v1' | 'v2';
   /** kube-apiserver's arguments as its container is created with them, e.g. with one more. */
   readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
+}
+
+/** Where the KMS plugins of the AWS example in RKE's documents listen: `socket.sock` in this folder. */
+export const kmsFolder = '/var/run/kmsplugin';
+
+/** The KMS plugin of one host. */
+export interface HostKms {
+  /** What it does. By default those of all hosts share their keys. */
+  plugin: KmsPlugin;
+  readonly runs: boolean;
+  start(): Promise<void>;
+  /** The end of its process: the socket goes, and every connection. */
+  stop(): void;
 }
 
 export interface Ran {
@@ -27,6 +46,7 @@ export interface LabHost {
   readonly name: string;
   readonly address: string;
   readonly docker: Docker;
+  readonly kms: HostKms;
   /** Of the container of this name; default kube-apiserver. */
   inspect(name?: string): Promise<ContainerInspectInfo>;
   readFile(path: string): Promise<string | undefined>;

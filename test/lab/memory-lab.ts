@@ -5,13 +5,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
+import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
-import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
+import {
+  kmsFolder,
+  NumberedSecrets,
+  poll,
+  type HostKms,
+  type Lab,
+  type LabHost,
+  type LabOptions,
+} from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 /** What stands between the lab's servers and its cluster, to break things there. */
@@ -29,13 +39,17 @@ export async function openMemoryLab(
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
   const hidden = new Set<string>();
+  const vault: Vault = new Map();
+  const kms = new Map(names.map((name) => [name, new MemoryKms(vault, options.kms !== undefined)]));
   const lab = await startLab({
     dir,
     controlplane: names,
     encryption: options.encryption ?? 'off',
-    minor: options.version === '1.33' ? 33 : 34,
+    minor: Number((options.version ?? '1.34').slice(2)),
     startTime: 100,
     pollEvery: 2_000,
+    plugins: (node, endpoint) =>
+      endpoint === `unix://${kmsFolder}/socket.sock` ? kms.get(node)?.plugin : undefined,
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),
@@ -45,8 +59,9 @@ export async function openMemoryLab(
   copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
 
   const doors = new Doors();
+  const about = { starts, hidden, kms };
   const hosts = await Promise.all(
-    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), starts, hidden)),
+    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), about)),
   );
   const apiservers = new Map<string, number>();
   for (const { name, address } of hosts) {
@@ -120,6 +135,7 @@ export async function openMemoryLab(
   };
   try {
     if (options.apiserverArgs !== undefined) recreate(lab.model, options.apiserverArgs);
+    if (options.kms === 'v1') openKmsV1Gate(lab);
     await opened.ready();
     const size = options.secretSize === undefined ? {} : { size: options.secretSize };
     if (options.secrets !== undefined) await opened.createSecrets(options.secrets, size);
@@ -131,10 +147,23 @@ export async function openMemoryLab(
   return opened;
 }
 
+function openKmsV1Gate({ config, model }: MemoryLab): void {
+  recreate(model, (args) => [...args, '--feature-gates=KMSv1=true']);
+  const yaml = load(readFileSync(config, 'utf8')) as { services: Record<string, object> };
+  yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: { 'feature-gates': 'KMSv1=true' } };
+  writeFileSync(config, dump(yaml));
+}
+
 /** As in the fixture of a cluster that never had encryption. */
 function withoutEncryptionBlock(config: string): void {
   const text = readFileSync(config, 'utf8');
   writeFileSync(config, text.replace(/^ {2}kube-api:\n(?: {4}.*\n)+/m, ''));
+}
+
+interface About {
+  readonly starts: Starts;
+  readonly hidden: Set<string>;
+  readonly kms: ReadonlyMap<string, HostKms>;
 }
 
 async function hostOf(
@@ -142,17 +171,19 @@ async function hostOf(
   name: string,
   doors: Doors,
   socketPath: string,
-  starts: Starts,
-  hidden: Set<string>,
+  { starts, hidden, kms }: About,
 ): Promise<LabHost> {
   const { model, servers } = lab;
   await doors.open((stream) => servers.docker(name, stream), socketPath);
   const docker = new Docker({ socketPath });
   const host = model.host(name);
+  const plugin = kms.get(name);
+  if (plugin === undefined) throw new Error(`no host ${name}`);
   return {
     name,
     address: host.node.address,
     docker,
+    kms: plugin,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {
@@ -240,6 +271,29 @@ function recreate(model: LabModel, change: (args: readonly string[]) => readonly
       Date.now(),
     );
     engine.start(made, Date.now());
+  }
+}
+
+/** A plugin survives its node's reboot, or is there again when kube-apiserver is. */
+class MemoryKms implements HostKms {
+  plugin: KmsPlugin;
+
+  constructor(vault: Vault, runs: boolean) {
+    this.plugin = new KmsPlugin(vault, 'kek-1');
+    this.plugin.up = runs;
+  }
+
+  get runs(): boolean {
+    return this.plugin.up;
+  }
+
+  start(): Promise<void> {
+    this.plugin.up = true;
+    return Promise.resolve();
+  }
+
+  stop(): void {
+    this.plugin.up = false;
   }
 }
 

@@ -24,6 +24,8 @@ export interface Transform {
   /** The whole etcd key, as in `/registry/secrets/default/db`. */
   readonly key: string;
   readonly value: Buffer;
+  readonly kmsV1?: boolean;
+  readonly kmsV2?: boolean;
 }
 
 export interface Oracle extends Disposable {

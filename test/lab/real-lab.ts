@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import Docker, { type ContainerCreateOptions, type ContainerInspectInfo } from 'dockerode';
 import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
+import type { Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import {
   NumberedSecrets,
@@ -23,6 +24,7 @@ import {
   type Lab,
 } from './lab.ts';
 import { openEtcd } from './lab-etcd.ts';
+import { RealKms } from './real-kms.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 export type { LabHost, LabOptions } from './lab.ts';
@@ -113,7 +115,11 @@ function dockerOf(name: string): Docker {
   return new Docker({ socketPath: `${stateDir}/${name}/docker.sock` });
 }
 
-function hostOf(name: string): RealHost {
+function addressOf(name: string): string {
+  return `198.51.100.${10 + Number(name.slice(1))}`;
+}
+
+function hostOf(name: string, vault: Vault): RealHost {
   const docker = dockerOf(name);
   const sh = (command: string) => run(join(here, 'hosts.sh'), ['sh', name, command]);
   // RKE's entrypoint lies in a volume of service-sidekick.
@@ -128,7 +134,7 @@ function hostOf(name: string): RealHost {
     const [pid = ''] = (await readFile(`${stateDir}/${name}/init`, 'utf8')).split(' ');
     return `/proc/${pid}/root${path}`;
   };
-  const address = `198.51.100.${10 + Number(name.slice(1))}`;
+  const address = addressOf(name);
   const firewall = async (action: '-I' | '-D') => {
     const toEtcd = '-p tcp --dport 2379';
     const reject = '-j REJECT --reject-with tcp-reset';
@@ -140,8 +146,10 @@ function hostOf(name: string): RealHost {
       if (code !== 0) throw new Error(`iptables ${action} ${rule}: ${stderr}`);
     }
   };
+  const kms = new RealKms(vault, inside);
   return {
     name,
+    kms,
     address,
     docker,
     sh,
@@ -176,7 +184,12 @@ function hostOf(name: string): RealHost {
       const path = await inside(await entrypoint());
       if (existsSync(`${path}.good`)) await rename(`${path}.good`, path);
     },
-    reboot: () => script('hosts.sh', 'reboot', name),
+    async reboot() {
+      const { runs } = kms;
+      kms.stop();
+      await script('hosts.sh', 'reboot', name);
+      if (runs) await kms.start();
+    },
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
     hideEtcd: () => firewall('-I'),
@@ -235,7 +248,10 @@ interface ClusterState {
   rkeConfig: {
     nodes: { address: string; sshKeyPath: string }[];
     services: {
-      kubeApi: { secretsEncryptionConfig?: unknown };
+      kubeApi: {
+        secretsEncryptionConfig?: unknown;
+        extraArgs?: Readonly<Record<string, string>>;
+      };
       etcd: { extraArgs: Record<string, string> };
     };
   };
@@ -267,7 +283,10 @@ async function json<T>(path: string): Promise<T> {
  */
 const loneEtcd: Readonly<Record<string, string>> = { 'election-timeout': '500', 'heartbeat-interval': '50' };
 
-async function fixtureOf(count: number, encrypted: boolean, sshKey: string): Promise<Fixture> {
+const kmsV1Gate = { 'feature-gates': 'KMSv1=true' };
+
+async function fixtureOf(count: number, { encryption, kms }: LabOptions, sshKey: string): Promise<Fixture> {
+  const encrypted = encryption === 'on';
   const state = await json<State>(join(fixtures, 'enabled.rkestate'));
   for (const part of [state.desiredState, state.currentState]) {
     part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
@@ -281,12 +300,14 @@ async function fixtureOf(count: number, encrypted: boolean, sshKey: string): Pro
       delete part.encryptionConfig;
       delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
     }
+    if (kms === 'v1') part.rkeConfig.services.kubeApi.extraArgs = kmsV1Gate;
   }
   const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
   yaml.nodes = yaml.nodes.slice(0, count);
   for (const node of yaml.nodes) node.ssh_key_path = sshKey;
   if (count === 1) yaml.services.etcd['extra_args'] = loneEtcd;
   if (!encrypted) delete yaml.services['kube-api'];
+  if (kms === 'v1') yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: kmsV1Gate };
   const current = state.currentState;
   return {
     state,
@@ -377,7 +398,8 @@ async function createContainers(host: LabHost, count: number, options: LabOption
     const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
     if (name === 'kube-apiserver') {
       const [script = '', component = '', ...args] = entrypoint;
-      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args)];
+      const gates = options.kms === 'v1' ? ['--feature-gates=KMSv1=true'] : [];
+      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args), ...gates];
     } else if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
     const cmd = cut(Config.Cmd, count, encrypted);
     if (cmd.length > 0) wanted.Cmd = cmd;
@@ -395,11 +417,13 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   await Promise.all(names.slice(0, running).map(wipe));
   const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const ssh = await copyKeys(dir, names.slice(0, count));
-  const fixture = await fixtureOf(count, options.encryption === 'on', ssh.key);
-  const hosts = names.slice(0, count).map(hostOf);
+  const fixture = await fixtureOf(count, options, ssh.key);
+  const vault: Vault = new Map();
+  const hosts = names.slice(0, count).map((name) => hostOf(name, vault));
   await Promise.all(
     hosts.map(async (host) => {
       await writeFiles(host, fixture);
+      if (options.kms !== undefined) await host.kms.start();
       await createContainers(host, count, options);
     }),
   );
@@ -483,6 +507,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
+      for (const { kms } of hosts) kms.stop();
       etcd.close();
       await agent.destroy();
       await rm(dir, { recursive: true, force: true });
@@ -520,7 +545,7 @@ async function copyKeys(dir: string, hosts: readonly string[]): Promise<Lab['ssh
   }
   const lines = hosts.map(async (name) => {
     const [type, key] = (await readFile(`${stateDir}/${name}/ssh_host_ed25519_key.pub`, 'utf8')).split(' ');
-    return `${hostOf(name).address} ${type ?? ''} ${key ?? ''}\n`;
+    return `${addressOf(name)} ${type ?? ''} ${key ?? ''}\n`;
   });
   await writeFile(ssh.knownHosts, (await Promise.all(lines)).join(''));
   return ssh;

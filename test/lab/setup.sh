@@ -25,11 +25,11 @@ packages() {
   [ $failed = 0 ] || fail "apt-get could not install ${want[*]}"
 }
 
-build() { # target, go module folder, ldflags
+build() { # target, go module folder, ldflags, name of the module file without its ending
   [ ! -x "$1" ] || return 0
   command -v go >/dev/null || fail "Go is needed to build $(basename "$1")"
   say "building $(basename "$1")"
-  (cd "$LAB_DIR/go/$2" && CGO_ENABLED=0 go build -trimpath -ldflags "$3" -o "$1.tmp$$" .)
+  (cd "$LAB_DIR/go/$2" && CGO_ENABLED=0 go build -modfile="${4:-go}.mod" -trimpath -ldflags "$3" -o "$1.tmp$$" .)
   mv "$1.tmp$$" "$1"
 }
 
@@ -42,6 +42,7 @@ packages
 build "$ETCD_BIN" etcd "-s -w"
 build "$APISERVER_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES)"
 build "$APISERVER_OLD_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)"
+build "$APISERVER_NEW_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES_NEW)" 1.37
 "$LAB_DIR/oracles.sh" >/dev/null 9>&-
 # Only benchmarks ask for kubectl: the machine's own, or this one by its plain name in the cache.
 if ! command -v kubectl >/dev/null; then
@@ -54,7 +55,7 @@ fi
 # What an older recipe made.
 for old in "$CACHE"/*-*; do
   case $old in
-  "$ETCD_BIN" | "$APISERVER_BIN" | "$APISERVER_OLD_BIN" | "$KUBECTL_BIN" | "$IMAGES" | "$(docker_data)") ;;
+  "$ETCD_BIN" | "$APISERVER_BIN" | "$APISERVER_OLD_BIN" | "$APISERVER_NEW_BIN" | "$KUBECTL_BIN" | "$IMAGES" | "$(docker_data)") ;;
   *) rm -rf "$old" ;;
   esac
 done

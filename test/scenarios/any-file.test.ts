@@ -1,24 +1,13 @@
 /** Provider files of the user's own, on a real kube-apiserver: what is in etcd, not only in Secrets, follows them. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { etcdPathOfKey, resourceOfPath } from '../../src/etcd/paths.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 import type { Lab } from '../lab/lab.ts';
 
 let lab: Lab;
-beforeAll(async () => {
-  lab = await openLab({ hosts: 1, encryption: 'off', secrets: 20 });
-  const [host] = lab.hosts;
-  if (host === undefined) throw new Error('no host');
-  const settings = { metadata: { name: 'settings' }, data: { a: 'b' } };
-  const { status } = await lab.kube(host, 'POST', '/api/v1/namespaces/default/configmaps', settings);
-  expect(status).toBe(201);
-});
-afterAll(async () => {
-  await lab.close();
-  await closeLabs();
-});
+afterAll(closeLabs);
 
 function ask(block: unknown): void {
   const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, unknown> };
@@ -37,7 +26,7 @@ async function stored(): Promise<Map<string, string>> {
   return new Map([...found].map(([resource, prefixes]) => [resource, [...prefixes].join()]));
 }
 
-test.each<[string, unknown, (of: Map<string, string>) => void]>([
+const files: [string, unknown, (of: Map<string, string>) => void][] = [
   [
     'a managed secretbox key for Secrets and ConfigMaps',
     { enabled: true, provider: 'secretbox', resources: ['secrets', 'configmaps'] },
@@ -78,11 +67,25 @@ test.each<[string, unknown, (of: Map<string, string>) => void]>([
   ],
   ["RKE's own way", { enabled: true }, (of) => expect(of.get('secrets')).toBe('k8s:enc:aescbc')],
   ['nothing', { enabled: false }, (of) => expect([...new Set(of.values())]).toEqual([''])],
-])('from what there was to %s', async (_, block, check) => {
-  ask(block);
-  const ran = await lab.tsrke(['up']);
-  expect(ran, ran.stderr).toMatchObject({ code: 0 });
-  check(await stored());
-  const again = await lab.tsrke(['up']);
-  expect(again.stdout).toMatch(/^nothing to do/);
+];
+
+describe.each(['1.34', '1.37'] as const)('kube-apiserver %s', (version) => {
+  beforeAll(async () => {
+    lab = await openLab({ hosts: 1, version, encryption: 'off', secrets: 20 });
+    const [host] = lab.hosts;
+    if (host === undefined) throw new Error('no host');
+    const settings = { metadata: { name: 'settings' }, data: { a: 'b' } };
+    const { status } = await lab.kube(host, 'POST', '/api/v1/namespaces/default/configmaps', settings);
+    expect(status).toBe(201);
+  });
+  afterAll(() => lab.close());
+
+  test.each(files)('from what there was to %s', async (_, block, check) => {
+    ask(block);
+    const ran = await lab.tsrke(['up']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    check(await stored());
+    const again = await lab.tsrke(['up']);
+    expect(again.stdout).toMatch(/^nothing to do/);
+  });
 });

@@ -1,0 +1,77 @@
+/** Keys that a KMS plugin holds: into its hands, out of them, and what happens while it does not answer. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dump, load } from 'js-yaml';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { kmsFolder, type Lab } from '../lab/lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
+
+const kms = {
+  apiVersion: 'v2',
+  name: 'vault',
+  endpoint: `unix://${kmsFolder}/socket.sock`,
+  timeout: '3s',
+};
+const byKms = {
+  enabled: true,
+  custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
+};
+
+/** `services.kube-api` of cluster.yml as an operator edits it. */
+function edit(lab: Lab, change: Record<string, unknown>): void {
+  const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, object> };
+  yaml.services['kube-api'] = { ...yaml.services['kube-api'], ...change };
+  writeFileSync(lab.config, dump(yaml));
+}
+
+afterAll(closeLabs);
+
+const stored = async (lab: Lab) => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
+
+/** Under the eyes of clients: none of them meets a value that its server cannot read. */
+async function up(lab: Lab): Promise<void> {
+  const clients = await lab.startClients();
+  const ran = await lab.tsrke(['up']);
+  const { hosts, bothDown } = await clients.stop();
+  expect(ran, ran.stderr).toMatchObject({ code: 0 });
+  for (const [name, seen] of Object.entries(hosts)) {
+    expect(seen, name).toMatchObject({ decryption: 0, other: [] });
+  }
+  expect(bothDown).toBe(0);
+  const again = await lab.tsrke(['up']);
+  expect(again.stdout, again.stderr).toMatch(/^nothing to do/);
+}
+
+describe.each([
+  { version: '1.34', hosts: 3 },
+  { version: '1.37', hosts: 1 },
+] as const)('with kube-apiserver $version on $hosts host(s)', ({ version, hosts }) => {
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await openLab({ hosts, version, encryption: 'off', secrets: 60, kms: 'v2' });
+  });
+  afterAll(() => lab.close());
+
+  test('encryption is enabled at once with a KMS plugin, whose socket comes in by extra_binds', async () => {
+    edit(lab, {
+      extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
+      secrets_encryption_config: byKms,
+    });
+    await up(lab);
+    expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
+  });
+
+  test('from the plugin to a key that tsrke makes, and back', async () => {
+    edit(lab, { secrets_encryption_config: { enabled: true } });
+    await up(lab);
+    expect(await stored(lab)).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:k-\w+:$/)]);
+    edit(lab, { secrets_encryption_config: byKms });
+    await up(lab);
+    expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
+  });
+
+  test('from the plugin to no encryption', async () => {
+    edit(lab, { secrets_encryption_config: { enabled: false } });
+    await up(lab);
+    expect(await stored(lab)).toEqual(['']);
+  });
+});
