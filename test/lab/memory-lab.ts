@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { Agent, request } from 'undici';
@@ -11,7 +11,7 @@ import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
-import { NumberedSecrets, poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
+import { describeOwner, NumberedSecrets, pollReady, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
 /** What stands between the lab's servers and its cluster, to break things there. */
@@ -36,10 +36,12 @@ export async function openMemoryLab(
     startTime: 100,
     through: (model) => through(starts.watch(model)),
     login,
+    outsiders: ['games'],
   });
   if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
   copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
+  writeFileSync(join(dir, 'user_ca'), lab.userCa, { mode: 0o600 });
 
   const doors = new Doors();
   const hosts = await Promise.all(
@@ -84,7 +86,6 @@ export async function openMemoryLab(
     dir,
     config: lab.config,
     state: lab.state,
-    // There is no CA of users' certificates: the lab's sshd knows plain keys only.
     ssh: { key: join(dir, 'id_ed25519'), userCa: join(dir, 'user_ca'), knownHosts: join(dir, 'known_hosts') },
     hosts,
     etcd: etcdOf(lab.model),
@@ -96,16 +97,7 @@ export async function openMemoryLab(
       clients.add(started);
       return started;
     },
-    async ready() {
-      await Promise.all(
-        hosts.map((host) =>
-          poll(`/readyz of ${host.name}`, async () => {
-            const { status, text } = await kube(host, 'GET', '/readyz');
-            return status === 200 || text;
-          }),
-        ),
-      );
-    },
+    ready: () => pollReady(hosts, kube),
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
@@ -159,10 +151,13 @@ async function hostOf(
       host.remove(path);
       return Promise.resolve();
     },
+    list: (folder) =>
+      Promise.resolve(
+        [...host.files.keys()].filter((path) => dirname(path) === folder).map((path) => basename(path)),
+      ),
     ownerAndMode(path) {
       const file = host.read(path);
-      const owner = file?.uid === 0 ? 'root root' : `${file?.uid} ${file?.uid}`;
-      return Promise.resolve(file === undefined ? undefined : `${owner} ${file.mode.toString(8)}`);
+      return Promise.resolve(file && describeOwner({ ...file, gid: file.uid }));
     },
     failStarts(words, unless = []) {
       model.startFails.set(name, (first) =>
@@ -187,6 +182,16 @@ async function hostOf(
       return Promise.resolve();
     },
     plug: () => servers.plug(name),
+    letOnlySshIn: () => Promise.resolve(() => Promise.resolve()),
+    logins() {
+      const own = servers.logins.filter((login) => login.host === name);
+      const through = (from: string) =>
+        model.nodes.find(({ address }) => address === from)?.name ?? 'outside';
+      return Promise.resolve(
+        own.map(({ user, from, algorithm }) => ({ user, from: through(from), key: algorithm })),
+      );
+    },
+    daemonLogs: () => Promise.resolve([]),
     apiserverStarts: () => Promise.resolve(starts.count(name)),
   };
 }
