@@ -95,6 +95,7 @@ async function change(
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
 
+  if (before.tsrke.transition !== undefined || !copyAgrees) await clearLeftovers(world, seen, signal);
   const finished = (state: ClusterState) =>
     withEnabled(withFinished(target, state, world.clock.now()), target);
   if (strip(target, seen).length === 0 && !chosen.minted) {
@@ -116,6 +117,16 @@ async function change(
   await world.save(withProof(finished(state), last, target, world.clock.now()), isOn(target), signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
   return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}`;
+}
+
+/**
+ * A run that was cut off may have left a file with keys beside a provider file, on a node where nothing more is to be
+ * written. Its transition is still open, unless RKE has dropped the record of it; any other state needs no look.
+ */
+async function clearLeftovers(world: World, { members }: Look, signal: AbortSignal): Promise<void> {
+  // Only the owner of the lock knows that nobody is writing there just now.
+  await world.hold(signal);
+  await Promise.all(members.map(({ node, path }) => world.files.clear(node, path, signal)));
 }
 
 /** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */
