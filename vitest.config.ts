@@ -19,6 +19,9 @@ const onBothLabs = [
   'reload',
   'kms',
   'kms-v1',
+  'secrecy',
+  // Elsewhere all of the memory lab's hosts are behind a bastion of its own.
+  ...(process.platform === 'linux' ? ['ssh'] : []),
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */

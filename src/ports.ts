@@ -35,6 +35,8 @@ export interface NodeFiles {
   ): Promise<NodeFile>;
   /** Removes the file; no file is fine. `seen` as in `replace`. */
   remove(node: NodeName, path: string, seen: string | undefined, signal: AbortSignal): Promise<void>;
+  /** Removes what a call that was cut off has left beside the file, which stays as it is. No other may be under way. */
+  clear(node: NodeName, path: string, signal: AbortSignal): Promise<void>;
 }
 
 /** A node's kube-apiserver container as Docker shows it. */

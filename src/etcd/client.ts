@@ -25,7 +25,7 @@ export interface EtcdOptions {
   readonly report?: Pick<Report, 'debug'>;
   /** false: always through SSH. Default true: directly where that works. */
   readonly direct?: boolean;
-  /** Milliseconds for a direct TCP connection; default 2 000. */
+  /** Milliseconds for a direct TCP connection, and again for its TLS handshake; default 2 000. */
   readonly directTimeout?: number;
 }
 

@@ -1,10 +1,11 @@
 /** One etcd member as kube-apiserver's --etcd-servers names it: a gRPC client, made at its first use. */
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, isIPv4, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline, type Duplex } from 'node:stream';
-import { checkServerIdentity } from 'node:tls';
+import { checkServerIdentity, connect as connectTls } from 'node:tls';
 import { Client, credentials, type ChannelCredentials, type MethodDefinition } from '@grpc/grpc-js';
 import { openTcp } from '../kube/connect.ts';
 import type { Dial, NodeName } from '../ports.ts';
@@ -18,7 +19,7 @@ export interface EndpointOptions {
   /** Through whose SSH connection it is reached where the network does not let us. */
   readonly node: NodeName;
   readonly direct: boolean;
-  /** Milliseconds. */
+  /** Milliseconds for a direct TCP connection, and again for its TLS handshake. */
   readonly directTimeout: number;
 }
 
@@ -96,8 +97,8 @@ export class Endpoint {
   async #connect(): Promise<Connection> {
     const host = this.url.hostname.replace(/^\[|\]$/g, '');
     const port = Number(this.url.port === '' ? 2379 : this.url.port);
-    const { direct, directTimeout, dial, node } = this.#options;
-    const reachable = direct && (await reaches(host, port, directTimeout));
+    const { direct, dial, node } = this.#options;
+    const reachable = direct && (await this.#reaches(host, port));
     const forward = reachable ? undefined : await openForward(() => dial(node, host, port));
     const target = forward?.target ?? `${this.url.hostname}:${port}`;
     const client = new Client(target, this.#credentials(host), {
@@ -112,6 +113,29 @@ export class Endpoint {
     return { client, forward };
   }
 
+  /**
+   * Whether the member itself answers from here: what listens at its address may be another etcd, one of this machine
+   * for instance. Without TLS nothing tells them apart, but a loopback address is surely the node's, not ours.
+   */
+  async #reaches(host: string, port: number): Promise<boolean> {
+    const { ca, cert, key, directTimeout } = this.#options;
+    let socket: Socket | undefined;
+    try {
+      if (this.url.protocol !== 'https:' && isLoopback(host)) return false;
+      socket = await openTcp(host, port, directTimeout);
+      if (this.url.protocol !== 'https:') return true;
+      const secure = connectTls({ socket, host, ca, cert, key });
+      // What comes once it is let go is no news.
+      secure.on('error', () => undefined);
+      await once(secure, 'secureConnect', { signal: AbortSignal.timeout(directTimeout) });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      socket?.destroy();
+    }
+  }
+
   #credentials(host: string): ChannelCredentials {
     if (this.url.protocol !== 'https:') return credentials.createInsecure();
     const { ca, cert, key } = this.#options;
@@ -123,13 +147,8 @@ export class Endpoint {
   }
 }
 
-async function reaches(host: string, port: number, timeout: number): Promise<boolean> {
-  try {
-    (await openTcp(host, port, timeout)).destroy();
-    return true;
-  } catch {
-    return false;
-  }
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 interface Forward {

@@ -10,10 +10,10 @@ import type { ContainerInspectInfo } from 'dockerode';
 import { extract, pack } from 'tar-stream';
 import { TsrkeError } from '../errors.ts';
 import type { NodeFile, NodeFiles, NodeName } from '../ports.ts';
-import { create, heirOf, inspectApiserver, isUp, remove, start } from './containers.ts';
+import { create, heirOf, inspect, inspectApiserver, isUp, remove, start } from './containers.ts';
 import { bytesOf, demultiplex, statusOf } from './docker-client.ts';
 
-/** The one-shot container that stands in for a kube-apiserver that does not run; removed afterwards, or when found. */
+/** The one-shot container that stands in for a kube-apiserver that does not run; removed afterwards, or by `clear`. */
 const mover = 'tsrke-file-mover';
 const temporary = (path: string) => `${path}.tsrke-tmp`;
 
@@ -44,6 +44,9 @@ mv -f "$1.tsrke-tmp" "$1" || exit 1
 ${flush('"${1%/*}"')}`;
 export const removeScript = `${guard}
 rm -f "$1" "$1.tsrke-tmp" || exit 1
+${flush('"${1%/*}"')}`;
+export const clearScript = `
+rm -f "$1.tsrke-tmp" || exit 1
 ${flush('"${1%/*}"')}`;
 
 export function dockerFiles(options: {
@@ -79,6 +82,13 @@ export function dockerFiles(options: {
       const found = await readFile(docker, node, await container(docker, node), path, signal);
       expectSeen(node, path, seen, found);
       if (found !== undefined) await run(docker, node, path, removeScript, seen, signal);
+    },
+
+    async clear(node, path, signal) {
+      const docker = await options.docker(node, signal);
+      if ((await inspect(docker, mover)) !== undefined) await remove(docker, mover, signal);
+      const beside = await readFile(docker, node, await container(docker, node), temporary(path), signal);
+      if (beside !== undefined) await run(docker, node, path, clearScript, undefined, signal);
     },
   };
 }
@@ -166,7 +176,7 @@ async function run(
   if (code === directoryCode) throw notAFile(node, path);
   throw new TsrkeError(
     'DOCKER',
-    `the file beside ${path} could not be put in its place (exit code ${code})`,
+    `${path}, or what lies beside it, could not be changed (exit code ${code})`,
     {
       node,
       details: output.split('\n').filter((line) => line !== ''),
@@ -244,7 +254,7 @@ async function runBeside(
     const output = StatusCode === 0 ? '' : await lastWords(container);
     return { code: StatusCode, output };
   } finally {
-    // Cut off, it stays and is removed by the next call.
+    // Cut off, it stays until the next call, or `clear`.
     if (!signal.aborted) await remove(docker, mover, signal);
   }
 }

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import ssh2 from 'ssh2';
 import type { Client, IdentityCallback, ParsedKey } from 'ssh2';
+import { SshReader, sshString } from './ssh-wire.ts';
 
 // ssh2 is CommonJS: Node finds not all of its names.
 const { OpenSSHAgent, utils } = ssh2;
@@ -16,7 +17,8 @@ const { convertSignature } = createRequire(import.meta.url)('ssh2/lib/protocol/u
   convertSignature: (signature: Buffer, keyType: string) => Buffer | false;
 };
 
-const suffix = '-cert-v01@openssh.com';
+/** What the name of a certificate's algorithm has more than its key's. */
+export const certificateSuffix = '-cert-v01@openssh.com';
 const userAuthRequest = 50;
 const requestIdentities = 11;
 const identitiesAnswer = 12;
@@ -46,16 +48,16 @@ interface CertifiedKey extends ParsedKey {
 /** Reads a certificate in its wire format; undefined when it is none, or of a type ssh2 has no keys for. */
 export function parseCertificate(blob: Buffer): UserCertificate | undefined {
   try {
-    const reader = new Reader(blob);
+    const reader = new SshReader(blob);
     const type = reader.string().toString('latin1');
-    const plainType = type.endsWith(suffix) ? type.slice(0, -suffix.length) : undefined;
+    const plainType = type.endsWith(certificateSuffix) ? type.slice(0, -certificateSuffix.length) : undefined;
     const fields = plainType === undefined ? undefined : keyFields.get(plainType);
     if (plainType === undefined || fields === undefined) return undefined;
     reader.string(); // nonce
     const key = [Buffer.from(plainType), ...Array.from({ length: fields }, () => reader.string())];
     reader.skip(8 + 4); // serial, type
     reader.string(); // key id
-    const principals = new Reader(reader.string()).strings().map(String);
+    const principals = new SshReader(reader.string()).strings().map(String);
     reader.skip(8); // valid after
     const until = reader.uint64();
     return {
@@ -92,7 +94,7 @@ export function teachCertificates(client: Client): void {
       Buffer.from([userAuthRequest]),
       ...[user, 'ssh-connection', 'publickey'].map((text) => sshString(Buffer.from(text))),
       Buffer.from([sign === undefined ? 0 : 1]),
-      sshString(Buffer.from(signatureAlgorithm + suffix)),
+      sshString(Buffer.from(signatureAlgorithm + certificateSuffix)),
       sshString(key.getPublicSSH()),
     ]);
     const send = (payload: Buffer) => {
@@ -160,7 +162,7 @@ async function askForIdentities(path: string): Promise<{ blob: Buffer; comment: 
       if (received.length >= 4 && received.length >= 4 + received.readUInt32BE(0)) break;
     }
     if (received[4] !== identitiesAnswer) throw new Error('the agent does not list its keys');
-    const reader = new Reader(received.subarray(9));
+    const reader = new SshReader(received.subarray(9));
     return Array.from({ length: received.readUInt32BE(5) }, () => ({
       blob: reader.string(),
       comment: reader.string().toString(),
@@ -187,44 +189,4 @@ interface Protocol {
       finalize(packet: Buffer): Buffer;
     };
   };
-}
-
-function sshString(data: Buffer): Buffer {
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(data.length);
-  return Buffer.concat([length, data]);
-}
-
-/** SSH's wire format (RFC 4251, 5); a RangeError when the data end too soon. */
-class Reader {
-  readonly #data: Buffer;
-  #position = 0;
-
-  constructor(data: Buffer) {
-    this.#data = data;
-  }
-
-  string(): Buffer {
-    const start = this.#position + 4;
-    const end = start + this.#data.readUInt32BE(this.#position);
-    if (end > this.#data.length) throw new RangeError('string beyond the end');
-    this.#position = end;
-    return this.#data.subarray(start, end);
-  }
-
-  strings(): Buffer[] {
-    const all: Buffer[] = [];
-    while (this.#position < this.#data.length) all.push(this.string());
-    return all;
-  }
-
-  uint64(): bigint {
-    const value = this.#data.readBigUInt64BE(this.#position);
-    this.#position += 8;
-    return value;
-  }
-
-  skip(bytes: number): void {
-    this.#position += bytes;
-  }
 }

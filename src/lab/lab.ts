@@ -44,6 +44,8 @@ export interface LabOptions {
   readonly login?: ((node: string, accept: () => void) => Promise<void>) | undefined;
   /** false: a firewall lets nobody through to this port of the node now. */
   readonly listens?: (node: string, port: number) => boolean;
+  /** Users who are let in over SSH, but may not use Docker; default none. */
+  readonly outsiders?: readonly string[];
   /** true: nodes behind a bastion even where the machine has addresses for them. */
   readonly bastion?: boolean;
 }
@@ -57,6 +59,8 @@ export interface Lab {
   readonly bundle: Bundle;
   /** Private key of the user, as in `dir`. */
   readonly sshKey: string;
+  /** Private key of the CA whose user certificates all hosts take. */
+  readonly userCa: string;
   readonly model: LabModel;
   readonly servers: Servers;
   /** Breaks off every connection and ends all servers; the folder stays. */
@@ -96,11 +100,14 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
   const user = createSshKey();
+  const userCa = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));
   const servers = await startServers({
     surface: options.through?.(model) ?? model,
     bundle,
     authorized: user.public,
+    userCa: userCa.public,
+    outsiders: options.outsiders,
     hostKey: (host) => hostKeys.get(host)?.private ?? '',
     behindBastion,
     login: options.login,
@@ -137,6 +144,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     state: files.state,
     bundle,
     sshKey: user.private,
+    userCa: userCa.private,
     model,
     servers,
     close: () => servers.close(),

@@ -1,9 +1,9 @@
 /**
- * The commands that run in the lab's containers: the two shell scripts of hosts/files.ts, known by their very text and
+ * The commands that run in the lab's containers: the shell scripts of hosts/files.ts, known by their very text and
  * carried out line by line as written there, and `true`. Any other is answered as a shell answers an unknown command.
  */
 import { createHash } from 'node:crypto';
-import { changedCode, directoryCode, removeScript, replaceScript } from '../hosts/files.ts';
+import { changedCode, clearScript, directoryCode, removeScript, replaceScript } from '../hosts/files.ts';
 import type { Host } from './host.ts';
 
 export interface Ran {
@@ -19,12 +19,17 @@ export function runCommand(
 ): Ran {
   const [program, option, script, , path = '', seen = ''] = command;
   if (program === 'true') return { code: 0, output: '' };
-  if (program !== 'sh' || option !== '-c' || (script !== replaceScript && script !== removeScript)) {
+  const known = [replaceScript, removeScript, clearScript];
+  if (program !== 'sh' || option !== '-c' || script === undefined || !known.includes(script)) {
     return { code: 127, output: `${program ?? ''}: not found\n` };
   }
   const target = hostPath(path);
   if (target === undefined) return { code: 1, output: `${path}: No such file or directory\n` };
   const temporary = `${target}.tsrke-tmp`;
+  if (script === clearScript) {
+    host.remove(temporary);
+    return { code: 0, output: '' };
+  }
   if (host.folders.has(target)) return { code: directoryCode, output: '' };
   const file = host.read(target);
   const have = file === undefined ? '' : createHash('sha256').update(file.bytes).digest('hex');

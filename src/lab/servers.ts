@@ -6,7 +6,7 @@ import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
 import { kubeServer } from './kube-server.ts';
-import { SshServer, type Run } from './ssh-server.ts';
+import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
 import type { LabNode, LabSurface } from './surface.ts';
 
 export interface ServersOptions {
@@ -14,6 +14,10 @@ export interface ServersOptions {
   readonly bundle: Bundle;
   /** Public key of the user who is let in, as in authorized_keys. */
   readonly authorized: string;
+  /** As SshServerOptions.userCa, of all hosts. */
+  readonly userCa?: string | undefined;
+  /** Users who are let in, but are not of the group `docker`. */
+  readonly outsiders?: readonly string[] | undefined;
   /** A host's private key by the node's name, and `bastion`. */
   readonly hostKey: (host: string) => string;
   /** false: nothing listens at this port of the node now, so a connection is refused. */
@@ -31,6 +35,8 @@ export interface Servers {
   readonly ports: ReadonlyMap<NodeName, number>;
   /** The bastion's port at 127.0.0.1. */
   readonly bastion: number | undefined;
+  /** Who was let in over SSH so far, by host: a node, or `bastion`. */
+  readonly logins: readonly (SshLogin & { readonly host: string })[];
   /** Takes the host off the network: everything that came to it is broken off, nothing more is let in. */
   unplug(node: NodeName): void;
   /** Puts it back, at the same address and port. */
@@ -56,16 +62,25 @@ interface Host {
 
 /** Resolves once everything listens. */
 export async function startServers(options: ServersOptions): Promise<Servers> {
-  const { surface, bundle, behindBastion, login } = options;
+  const { surface, bundle, behindBastion, login, outsiders = [] } = options;
   const hosts = new Map<string, Host>();
+  const ports = new Map<NodeName, number>();
+  const logins: (SshLogin & { host: string })[] = [];
 
-  const dial = (address: string, port: number) => {
+  const dial = (address: string, port: number, from?: string) => {
     const host = hosts.get(address);
     if (host?.plugged !== true || !options.listens(host.node.name, port)) return undefined;
-    if (behindBastion && port === 22) return (stream: Duplex) => host.ssh.take(stream);
+    if (port === ports.get(host.node.name)) return (stream: Duplex) => host.ssh.take(stream, from);
     const server = host.ports.get(port);
     return server === undefined ? undefined : (stream: Duplex) => server.take(stream);
   };
+
+  const sshd = (host: string) => ({
+    hostKey: options.hostKey(host),
+    authorized: [options.authorized],
+    userCa: options.userCa,
+    onLogin: (login: SshLogin) => logins.push({ ...login, host }),
+  });
 
   for (const node of surface.nodes) {
     const docker = dockerServer((ask) => surface.docker(node.name, ask));
@@ -73,31 +88,29 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
     const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
     const ssh = new SshServer({
-      hostKey: options.hostKey(node.name),
-      authorized: [options.authorized],
-      socket: (path) => (path === dockerSocket ? (stream) => docker.take(stream) : undefined),
+      ...sshd(node.name),
+      socket: (path, user) =>
+        path === dockerSocket && !outsiders.includes(user) ? (stream) => docker.take(stream) : undefined,
       run: options.run,
       ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
-      port: (address, port) => dial(local.has(address) ? node.address : address, port),
+      port: (address, port) => dial(local.has(address) ? node.address : address, port, node.address),
     });
-    const ports = new Map([
+    const served = new Map([
       [6443, kube],
       [2379, etcd],
     ]);
-    hosts.set(node.address, { node, ssh, docker, ports, plugged: true });
+    hosts.set(node.address, { node, ssh, docker, ports: served, plugged: true });
   }
 
-  const ports = new Map<NodeName, number>();
   for (const { node, ssh } of hosts.values()) {
     ports.set(node.name, behindBastion ? 22 : await ssh.listen(node.address));
   }
   const bastion = behindBastion
     ? new SshServer({
-        hostKey: options.hostKey('bastion'),
-        authorized: [options.authorized],
+        ...sshd('bastion'),
         socket: () => undefined,
         run: () => undefined,
-        port: dial,
+        port: (address, port) => dial(address, port, '127.0.0.1'),
       })
     : undefined;
   const bastionPort = await bastion?.listen('127.0.0.1');
@@ -116,6 +129,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
   return {
     ports,
     bastion: bastionPort,
+    logins,
     dial,
     docker: (name, stream) => hostOf(name).docker.take(stream),
     unplug(name) {

@@ -1,9 +1,14 @@
-/** A node's sshd: publickey logins, streams to Unix sockets and to TCP ports, and the few commands that a lab knows. */
+/**
+ * A node's sshd: logins by public key or user certificate, streams to Unix sockets and to TCP ports, and the few
+ * commands that a lab knows.
+ */
 import { createServer, type AddressInfo, type Server as TcpServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import ssh2 from 'ssh2';
 import type { AuthContext, ParsedKey, ServerChannel } from 'ssh2';
+import { certificateSuffix } from '../hosts/ssh-certificate.ts';
 import { StreamConnections } from './connections.ts';
+import { keyOfCertificate, verifies, verifiesWire } from './user-certificates.ts';
 
 // ssh2 is CommonJS: Node finds not all of its names.
 const { Server, utils } = ssh2;
@@ -11,16 +16,29 @@ const { Server, utils } = ssh2;
 /** What a command prints to standard output; undefined: there is no such command. */
 export type Run = (command: string) => Promise<Buffer> | undefined;
 
+/** A user who was let in. */
+export interface SshLogin {
+  readonly user: string;
+  /** Address of the host that it came from. */
+  readonly from: string;
+  /** Algorithm of the key or certificate: `ssh-ed25519`, `ssh-ed25519-cert-v01@openssh.com`, … */
+  readonly algorithm: string;
+}
+
 export interface SshServerOptions {
   /** Private keys, OpenSSH's format. */
   readonly hostKey: string;
   /** Public keys that are let in, as in authorized_keys; every user name is. */
   readonly authorized: readonly string[];
-  /** What a Unix socket leads to; undefined: refused. */
-  readonly socket: (path: string) => ((stream: Duplex) => void) | undefined;
+  /** Public key of the CA whose certificates let the users in that they name; left out: none does. */
+  readonly userCa?: string | undefined;
+  /** What a Unix socket leads to for this user; undefined: refused. */
+  readonly socket: (path: string, user: string) => ((stream: Duplex) => void) | undefined;
   readonly run: Run;
   /** Lets a user in whose key was proved, or breaks the connection off by rejecting; default: lets in. */
   readonly login?: (accept: () => void) => Promise<void>;
+  /** Told of each user who was let in. */
+  readonly onLogin?: (login: SshLogin) => void;
   /** What a TCP port leads to as seen from the node; undefined: refused. */
   readonly port: (host: string, port: number) => ((stream: Duplex) => void) | undefined;
 }
@@ -34,21 +52,31 @@ export class SshServer {
   #tcp: TcpServer | undefined;
 
   constructor(options: SshServerOptions) {
-    const authorized = options.authorized.map(publicKey);
+    const { userCa } = options;
+    const trusted: Trusted = {
+      keys: options.authorized.map(publicKey),
+      ca: userCa === undefined ? undefined : publicKey(userCa),
+    };
     // ssh2's client forwards to Unix sockets only where it takes the server for OpenSSH.
     const config = { hostKeys: [options.hostKey], ident: 'OpenSSH_9.2 tsrke-lab' };
-    this.#ssh = new Server(config, (connection) => {
+    this.#ssh = new Server(config, (connection, { ip }) => {
+      let user = '';
       // A client that breaks off is no trouble of the server's.
       connection.on('error', () => undefined);
       connection.on('authentication', (context) => {
-        const proved = authenticate(context, authorized);
-        if (proved === undefined) return;
+        const algorithm = authenticate(context, trusted);
+        if (algorithm === undefined) return;
+        const accept = () => {
+          user = context.username;
+          context.accept();
+          options.onLogin?.({ user, from: ip, algorithm });
+        };
         const { login } = options;
-        if (login === undefined) proved();
-        else login(proved).catch(() => connection.end());
+        if (login === undefined) accept();
+        else login(accept).catch(() => connection.end());
       });
       connection.on('openssh.streamlocal', (accept, reject, { socketPath }) => {
-        const serve = options.socket(socketPath);
+        const serve = options.socket(socketPath, user);
         if (serve === undefined) reject();
         else serve(accept());
       });
@@ -80,8 +108,9 @@ export class SshServer {
     return (server.address() as AddressInfo).port;
   }
 
-  /** Serves a connection that came by another way. */
-  take(stream: Duplex): void {
+  /** Serves a connection that came by another way, e.g. through the sshd of the host at `from`. */
+  take(stream: Duplex, from?: string): void {
+    if (from !== undefined) Object.defineProperty(stream, 'remoteAddress', { value: from });
     this.#streams.take(stream);
   }
 
@@ -105,25 +134,36 @@ async function execute(run: Run, command: string, channel: ServerChannel): Promi
   channel.end();
 }
 
+/** Whom a server lets in. */
+interface Trusted {
+  readonly keys: readonly ParsedKey[];
+  readonly ca: ParsedKey | undefined;
+}
+
 /**
- * The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). The returned function
- * lets its owner in.
+ * The first request of a key asks whether it would do; only the second is signed (RFC 4252, 7). Returns its algorithm
+ * once it is proved; the caller lets its owner in.
  */
-function authenticate(context: AuthContext, authorized: readonly ParsedKey[]): (() => void) | undefined {
+function authenticate(context: AuthContext, { keys, ca }: Trusted): string | undefined {
   if (context.method !== 'publickey') {
     context.reject(['publickey']);
     return undefined;
   }
-  const { key, signature, blob, hashAlgo } = context;
-  const known = authorized.find(
-    (each) =>
-      each.type === key.algo.replace(/^rsa-sha2-.*/, 'ssh-rsa') && each.getPublicSSH().equals(key.data),
-  );
-  const proved =
-    signature === undefined || (blob !== undefined && known?.verify(blob, signature, hashAlgo) === true);
-  if (known === undefined || !proved) context.reject(['publickey']);
+  const { key, signature, blob, hashAlgo, username: user } = context;
+  const isCertificate = key.algo.endsWith(certificateSuffix);
+  const known = isCertificate
+    ? ca && keyOfCertificate(key.data, { ca, user, now: new Date() })
+    : keys.find(
+        (each) =>
+          each.type === key.algo.replace(/^rsa-sha2-.*/, 'ssh-rsa') && each.getPublicSSH().equals(key.data),
+      );
+  // What ssh2 makes of a signature it does for plain keys only: a certificate's comes as it was sent.
+  const proves = (data: Buffer, by: ParsedKey, made: Buffer) =>
+    isCertificate ? verifiesWire(by, data, made) : verifies(by, data, made, hashAlgo);
+  if (known === undefined) context.reject(['publickey']);
   else if (signature === undefined) context.accept();
-  else return () => context.accept();
+  else if (blob !== undefined && proves(blob, known, signature)) return key.algo;
+  else context.reject(['publickey']);
   return undefined;
 }
 

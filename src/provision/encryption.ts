@@ -125,6 +125,7 @@ async function change(
   const own = answers(target, wanted)
     ? (ownFieldsOf(config.raw) as JsonObject | undefined)
     : before.tsrke.config;
+  if (before.tsrke.transition !== undefined || !copyAgrees) await clearLeftovers(world, seen, signal);
   const finished = (state: ClusterState) =>
     withOwnFields(withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds), own);
   /** With what a look has shown. */
@@ -169,6 +170,16 @@ async function change(
 /** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */
 function stillStored(kms: readonly string[]): string {
   return kms.length === 0 ? '' : `; of the keys of the KMS etcd needs ${kms.join('; ')} and no other`;
+}
+
+/**
+ * A run that was cut off may have left a file with keys beside a provider file, on a node where nothing more is to be
+ * written. Its transition is still open, unless RKE has dropped the record of it; any other state needs no look.
+ */
+async function clearLeftovers(world: World, { members }: Look, signal: AbortSignal): Promise<void> {
+  // Only the owner of the lock knows that nobody is writing there just now.
+  await world.hold(signal);
+  await Promise.all(members.map(({ node, path }) => world.files.clear(node, path, signal)));
 }
 
 /** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */

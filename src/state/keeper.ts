@@ -1,6 +1,7 @@
 /** Keeps the state durable: the file first, then RKE's copy in the cluster, both before any node sees a key. */
 import { messageOf, TsrkeError } from '../errors.ts';
 import { readiness } from '../kube/ready.ts';
+import { parseJson, reasonOf } from '../kube/status.ts';
 import type { KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { keyId, type Key } from '../encryption/key.ts';
@@ -37,6 +38,12 @@ interface Copy {
   readonly text: string | undefined;
 }
 
+/** What the node's kube-apiserver answered; `copy` undefined: there is none. */
+interface Read {
+  readonly node: NodeName;
+  readonly copy: Copy | undefined;
+}
+
 export class StateKeeper {
   readonly #options: StateKeeperOptions;
 
@@ -46,11 +53,11 @@ export class StateKeeper {
 
   /**
    * Compares our file with the cluster's own copy. Throws STATE_STALE where that one is newer: another pipeline was
-   * here. RKE drops our part of the state when it writes; what the copy still has of it (serial, retired keys) is then
+   * here; KUBE where it cannot be read, unless for want of its key: that is what a repair is for, and it goes on. RKE drops our part of the state when it writes; what the copy still has of it (serial, retired keys) is then
    * taken over, and `lacks` names the keys that only the copy has: if one of them is in use, our file is the older one.
    */
   async meetCopy(state: ClusterState, signal: AbortSignal): Promise<MetCopy> {
-    const copy = await this.#readCopy(signal);
+    const copy = await this.#readCopy(signal).then((read) => read?.copy, this.#unlessUndecryptable);
     const other = copy === undefined ? undefined : this.#parse(copy);
     if (other === undefined) return { state, agrees: false, lacks: [] };
     const [ours, theirs] = [state.tsrke, other.tsrke];
@@ -67,6 +74,12 @@ export class StateKeeper {
     const { serial, lineage } = theirs;
     return { state: { ...state, tsrke: { ...ours, serial, lineage, keyRing } }, agrees: false, lacks };
   }
+
+  readonly #unlessUndecryptable = (error: unknown): undefined => {
+    if (!isUndecryptable(error)) throw error;
+    this.#options.report.note('warning', `${messageOf(error)}; it follows once it can be read`);
+    return undefined;
+  };
 
   #parse(copy: Copy): ClusterState | undefined {
     if (copy.text === undefined) return undefined;
@@ -102,13 +115,6 @@ export class StateKeeper {
     return next;
   }
 
-  async #serving(signal: AbortSignal): Promise<NodeName | undefined> {
-    for (const node of this.#options.nodes()) {
-      if ((await readiness(this.#options.kube, node, signal)).ready) return node;
-    }
-    return undefined;
-  }
-
   async #request(
     node: NodeName,
     method: 'GET' | 'PUT' | 'POST',
@@ -123,20 +129,30 @@ export class StateKeeper {
     );
   }
 
-  async #readCopy(signal: AbortSignal): Promise<Copy | undefined> {
-    const node = await this.#serving(signal);
-    if (node === undefined) return undefined;
-    const answer = await this.#request(node, 'GET', copyPath, undefined, signal);
-    if (answer.status !== 200) return undefined;
-    const { metadata, data } = JSON.parse(answer.text) as {
-      metadata: { resourceVersion: string };
-      data?: Record<string, string>;
-    };
-    const encoded = data?.[copyName];
-    return {
-      resourceVersion: metadata.resourceVersion,
-      text: encoded === undefined ? undefined : Buffer.from(encoded, 'base64').toString(),
-    };
+  /** By the first kube-apiserver that is ready and can; undefined: none is ready. Throws KUBE. */
+  async #readCopy(signal: AbortSignal): Promise<Read | undefined> {
+    const failures: TsrkeError[] = [];
+    for (const node of this.#options.nodes()) {
+      if (!(await readiness(this.#options.kube, node, signal)).ready) continue;
+      try {
+        const answer = await this.#request(node, 'GET', copyPath, undefined, signal);
+        if (answer.status === 404) return { node, copy: undefined };
+        if (answer.status !== 200) throw unreadable(node, answer);
+        const { metadata, data } = parseJson(answer, node, `GET ${copyPath}`) as {
+          metadata: { resourceVersion: string };
+          data?: Record<string, string>;
+        };
+        const encoded = data?.[copyName];
+        const text = encoded === undefined ? undefined : Buffer.from(encoded, 'base64').toString();
+        return { node, copy: { resourceVersion: metadata.resourceVersion, text } };
+      } catch (error) {
+        if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
+        failures.push(error);
+      }
+    }
+    const failure = failures.find((each) => !isUndecryptable(each)) ?? failures[0];
+    if (failure !== undefined) throw failure;
+    return undefined;
   }
 
   /**
@@ -149,18 +165,19 @@ export class StateKeeper {
     signal: AbortSignal,
   ): Promise<void> {
     const { report } = this.#options;
-    const node = await this.#serving(signal);
-    if (node === undefined) {
-      report.note(
-        'warning',
-        `no apiserver is ready: the copy in Secret kube-system/${copyName} follows later`,
-      );
-      return;
-    }
-    let keysMustGo = false;
+    // Until it was read nobody knows what is in it; what cannot be decrypted, the rewrite cannot store in the clear.
+    let keysMustGo = !encrypted;
     let problem: string | undefined;
     try {
-      const copy = await this.#readCopy(signal);
+      const read = await this.#readCopy(signal);
+      if (read === undefined) {
+        report.note(
+          'warning',
+          `no apiserver is ready: the copy in Secret kube-system/${copyName} follows later`,
+        );
+        return;
+      }
+      const { node, copy } = read;
       const other = copy === undefined ? undefined : this.#parse(copy);
       if (other !== undefined && other.tsrke.serial >= serial) throw stale();
       keysMustGo = !encrypted && other !== undefined && holdsKeys(other);
@@ -189,16 +206,32 @@ export class StateKeeper {
     } catch (error) {
       if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
       problem = messageOf(error);
+      if (isUndecryptable(error)) keysMustGo = false;
     }
     if (problem === undefined) return;
     const what = `Secret kube-system/${copyName} could not be written (${problem})`;
     if (keysMustGo) {
-      throw new TsrkeError('KUBE', `${what}, and the keys in it would soon lie in the clear`, {
+      throw new TsrkeError('KUBE', `${what}, and keys in it might soon lie in the clear`, {
         next: 'make it writable, then run the same command again; it continues from here',
       });
     }
     report.note('warning', `${what}; it follows later`);
   }
+}
+
+function unreadable(node: NodeName, answer: KubeResponse): TsrkeError {
+  const words = `Secret kube-system/${copyName} cannot be read (${answer.status}): ${reasonOf(answer)}`;
+  return new TsrkeError('KUBE', words, {
+    node,
+    next: 'see what refuses it (a webhook, etcd), then run the same command again',
+  });
+}
+
+/** kube-apiserver's words for a value that none of its keys opens. */
+function isUndecryptable(error: unknown): boolean {
+  return (
+    error instanceof TsrkeError && error.code === 'KUBE' && error.message.includes('unable to transform key')
+  );
 }
 
 /** Key bytes, not only fingerprints of them. */

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
+import { createServer as createTlsServer } from 'node:tls';
 import { afterEach, describe, expect, test } from 'vitest';
 import { messageOf } from '../../src/errors.ts';
 import { createEtcd, type EtcdOptions } from '../../src/etcd/client.ts';
@@ -18,6 +19,13 @@ async function member(tls = true): Promise<FakeEtcd> {
   const etcd = await startEtcd(tls);
   opened.push(etcd);
   return etcd;
+}
+
+/** A stream as SSH would open it. */
+async function dialTo({ port }: FakeEtcd) {
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  return socket;
 }
 
 const noSsh: Dial = () => Promise.reject(new Error('SSH is down'));
@@ -54,10 +62,33 @@ describe('etcd client', () => {
     });
   });
 
-  test('works without TLS where kube-apiserver does', async () => {
-    const fake = await member(false);
-    const etcd = etcdAt([`http://127.0.0.1:${fake.port}`]);
+  test("works without TLS where kube-apiserver does; the node's loopback is not this machine's", async () => {
+    const [ours, theirs] = [await member(false), await member(false)];
+    const etcd = etcdAt([`http://127.0.0.1:${ours.port}`], { dial: () => dialTo(theirs) });
     expect((await etcd.range(all, signal)).kvs).toEqual([]);
+    expect(ours.ranges).toEqual([]);
+  });
+
+  test('is reached through SSH where something else listens at the address as seen from here', async () => {
+    const fake = await member();
+    const listening = async (server: Server) => {
+      server.listen(0, '127.0.0.1');
+      opened.push(server);
+      await once(server, 'listening');
+      return (server.address() as AddressInfo).port;
+    };
+    const silent = await listening(createServer((socket) => socket.resume()));
+    const ofAnotherCa = await listening(createTlsServer(certificate('kube-apiserver-requestheader-ca')));
+    for (const port of [silent, ofAnotherCa, (await member(false)).port]) {
+      const dialled: string[] = [];
+      const dial: Dial = (node, host, asked) => {
+        dialled.push(`${node} ${host}:${asked}`);
+        return dialTo(fake);
+      };
+      const etcd = etcdAt([`https://127.0.0.1:${port}`], { dial });
+      expect((await etcd.range(all, signal)).revision).toBe(100n);
+      expect(dialled).toEqual([`cp-1 127.0.0.1:${port}`]);
+    }
   });
 
   test('goes on to the next member when one is down or has no quorum', async () => {
@@ -95,11 +126,9 @@ describe('etcd client', () => {
   test('through SSH it is a socket of our own, and the real name is what counts', async () => {
     const fake = await member();
     const dialled: string[] = [];
-    const dial: Dial = async (node, host, port) => {
+    const dial: Dial = (node, host, port) => {
       dialled.push(`${node} ${host}:${port}`);
-      const socket = connect(fake.port, '127.0.0.1');
-      await once(socket, 'connect');
-      return socket;
+      return dialTo(fake);
     };
     const folders = () => readdirSync(tmpdir()).filter((name) => name.startsWith('tsrke-')).length;
     const before = folders();

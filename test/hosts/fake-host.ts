@@ -7,11 +7,12 @@ import { loadHostKeys } from '../../src/hosts/host-keys.ts';
 import type { HostKeys } from '../../src/hosts/host-keys.ts';
 import { connectHosts } from '../../src/hosts/ssh.ts';
 import type { Hosts } from '../../src/hosts/ssh.ts';
+import { createSshKey } from '../../src/lab/ssh-keys.ts';
 import { FakeDocker } from './fake-docker.ts';
 import { Notes } from './notes.ts';
 
-const hostKey = utils.generateKeyPairSync('ed25519');
-const userKey = utils.generateKeyPairSync('ed25519');
+const hostKey = createSshKey();
+const userKey = createSshKey();
 
 export class FakeHost {
   readonly docker = new FakeDocker();

@@ -130,6 +130,25 @@ describe.each([
     await files.remove('h1', path, undefined, signal);
   });
 
+  test('and what was left beside it is cleared away, while it stays as it is', async () => {
+    host.docker.write(path, 'before');
+    host.docker.write(`${path}.tsrke-tmp`, secret);
+    const mover = host.docker.create('tsrke-file-mover', {
+      Image: 'hyperkube',
+      Entrypoint: ['sh'],
+      HostConfig: {},
+    });
+    const { files } = host.open();
+    await files.clear('h1', path, signal);
+    expect(existsSync(host.docker.path(`${path}.tsrke-tmp`))).toBe(false);
+    expect(onDisk()).toBe('before');
+    expect(host.docker.containers).not.toContain(mover);
+    expect(host.docker.containers.map(({ name }) => name)).toEqual(['kube-apiserver']);
+    host.docker.effects.length = 0;
+    await files.clear('h1', path, signal);
+    expect(host.docker.effects).toEqual([]);
+  });
+
   test('cut off anywhere, it is the old or the new one whole, and the next run succeeds', async () => {
     const hosts = host.open();
     for (let cut = 0; cut < 6; cut++) {

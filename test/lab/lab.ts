@@ -42,6 +42,15 @@ export interface Ran {
   readonly stderr: string;
 }
 
+/** A user who was let in over SSH. */
+export interface Login {
+  readonly user: string;
+  /** `outside` (this machine), or the name of the host that it came through. */
+  readonly from: string;
+  /** `ssh-ed25519`, or with a certificate `ssh-ed25519-cert-v01@openssh.com`. */
+  readonly key: string;
+}
+
 export interface LabHost {
   readonly name: string;
   readonly address: string;
@@ -52,6 +61,8 @@ export interface LabHost {
   readFile(path: string): Promise<string | undefined>;
   writeFile(path: string, text: string, mode: number): Promise<void>;
   removeFile(path: string): Promise<void>;
+  /** Names of what is in a folder. */
+  list(folder: string): Promise<string[]>;
   /** `root root 600`; undefined: no such file. */
   ownerAndMode(path: string): Promise<string | undefined>;
   /**
@@ -69,6 +80,12 @@ export interface LabHost {
   hideEtcd(): Promise<void>;
   /** Ends `hideEtcd`. */
   showEtcd(): Promise<void>;
+  /** A firewall lets nothing but SSH in from outside, as ever in the memory lab, until the returned function is called. */
+  letOnlySshIn(): Promise<() => Promise<void>>;
+  /** In order, since the hosts came up. */
+  logins(): Promise<Login[]>;
+  /** What dockerd and sshd have logged; the memory lab's log nothing. */
+  daemonLogs(): Promise<string[]>;
   /** How often kube-apiserver's container was started since the lab was open: restarts, recreations, reboots. */
   apiserverStarts(): Promise<number>;
 }
@@ -101,7 +118,7 @@ export interface Lab {
   readonly config: string;
   /** Path of cluster.rkestate. */
   readonly state: string;
-  /** What gets into the hosts by SSH as root, or as `operator` of the docker group. All paths in `dir`. */
+  /** What gets into the hosts by SSH as root, or as `operator`; `games` is not of the docker group. All paths in `dir`. */
   readonly ssh: {
     /** Private key that the hosts accept; cluster.yml names it, and it is ~/.ssh/id_ed25519 of `tsrke`. */
     readonly key: string;
@@ -176,6 +193,24 @@ export class NumberedSecrets {
 }
 
 const patience = 180_000;
+
+/** Until every kube-apiserver answers /readyz with 200. */
+export async function pollReady(hosts: readonly LabHost[], kube: Kube): Promise<void> {
+  await Promise.all(
+    hosts.map((host) =>
+      poll(`/readyz of ${host.name}`, async () => {
+        const { status, text } = await kube(host, 'GET', '/readyz');
+        return status === 200 || text;
+      }),
+    ),
+  );
+}
+
+/** For LabHost.ownerAndMode. */
+export function describeOwner({ uid, gid, mode }: { uid: number; gid: number; mode: number }): string {
+  const [user, group] = [uid, gid].map((id) => (id === 0 ? 'root' : String(id)));
+  return `${user} ${group} ${(mode & 0o777).toString(8)}`;
+}
 
 /** Tries until it resolves to true; rejects with the last outcome after three minutes. */
 export async function poll(what: string, attempt: () => Promise<unknown>): Promise<void> {

@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { dump, load } from 'js-yaml';
@@ -14,9 +14,10 @@ import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 import {
+  describeOwner,
   kmsFolder,
   NumberedSecrets,
-  poll,
+  pollReady,
   type HostKms,
   type Lab,
   type LabHost,
@@ -53,10 +54,12 @@ export async function openMemoryLab(
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),
+    outsiders: ['games'],
   });
   if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
   copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
+  writeFileSync(join(dir, 'user_ca'), lab.userCa, { mode: 0o600 });
 
   const doors = new Doors();
   const about = { starts, hidden, kms };
@@ -102,7 +105,6 @@ export async function openMemoryLab(
     dir,
     config: lab.config,
     state: lab.state,
-    // There is no CA of users' certificates: the lab's sshd knows plain keys only.
     ssh: { key: join(dir, 'id_ed25519'), userCa: join(dir, 'user_ca'), knownHosts: join(dir, 'known_hosts') },
     hosts,
     etcd: etcdOf(lab.model),
@@ -114,16 +116,7 @@ export async function openMemoryLab(
       clients.add(started);
       return started;
     },
-    async ready() {
-      await Promise.all(
-        hosts.map((host) =>
-          poll(`/readyz of ${host.name}`, async () => {
-            const { status, text } = await kube(host, 'GET', '/readyz');
-            return status === 200 || text;
-          }),
-        ),
-      );
-    },
+    ready: () => pollReady(hosts, kube),
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
@@ -194,10 +187,13 @@ async function hostOf(
       host.remove(path);
       return Promise.resolve();
     },
+    list: (folder) =>
+      Promise.resolve(
+        [...host.files.keys()].filter((path) => dirname(path) === folder).map((path) => basename(path)),
+      ),
     ownerAndMode(path) {
       const file = host.read(path);
-      const owner = file?.uid === 0 ? 'root root' : `${file?.uid} ${file?.uid}`;
-      return Promise.resolve(file === undefined ? undefined : `${owner} ${file.mode.toString(8)}`);
+      return Promise.resolve(file && describeOwner({ ...file, gid: file.uid }));
     },
     failStarts(words, unless = []) {
       model.startFails.set(name, (first) =>
@@ -230,6 +226,16 @@ async function hostOf(
       hidden.delete(name);
       return Promise.resolve();
     },
+    letOnlySshIn: () => Promise.resolve(() => Promise.resolve()),
+    logins() {
+      const own = servers.logins.filter((login) => login.host === name);
+      const through = (from: string) =>
+        model.nodes.find(({ address }) => address === from)?.name ?? 'outside';
+      return Promise.resolve(
+        own.map(({ user, from, algorithm }) => ({ user, from: through(from), key: algorithm })),
+      );
+    },
+    daemonLogs: () => Promise.resolve([]),
     apiserverStarts: () => Promise.resolve(starts.count(name)),
   };
 }

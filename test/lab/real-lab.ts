@@ -4,7 +4,7 @@
  * the next of this process, the cluster is made anew for each.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -15,8 +15,10 @@ import { Agent, request } from 'undici';
 import type { Vault } from '../../src/lab/plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import {
+  describeOwner,
   NumberedSecrets,
   poll,
+  pollReady,
   type KubeAnswer,
   type LabHost,
   type LabOptions,
@@ -42,6 +44,14 @@ const root = dirname(dirname(here));
 const fixtures = join(root, 'test/fixtures/rke-1.6.3');
 const stateDir = '/var/lib/tsrke-lab';
 const names = ['h1', 'h2', 'h3'];
+/** This machine, as the hosts see it. */
+const outside = '198.51.100.1';
+const addressOf = (name: string) => `198.51.100.${10 + Number(name.slice(1))}`;
+/** sshd's log has its own words for the algorithm of a key. */
+const loggedKinds = new Map([
+  ['ED25519', 'ssh-ed25519'],
+  ['ED25519-CERT', 'ssh-ed25519-cert-v01@openssh.com'],
+]);
 
 // --- the hosts ----------------------------------------------------------------------------------------------
 
@@ -115,10 +125,6 @@ function dockerOf(name: string): Docker {
   return new Docker({ socketPath: `${stateDir}/${name}/docker.sock` });
 }
 
-function addressOf(name: string): string {
-  return `198.51.100.${10 + Number(name.slice(1))}`;
-}
-
 function hostOf(name: string, vault: Vault): RealHost {
   const docker = dockerOf(name);
   const sh = (command: string) => run(join(here, 'hosts.sh'), ['sh', name, command]);
@@ -171,9 +177,10 @@ function hostOf(name: string, vault: Vault): RealHost {
     async removeFile(path) {
       await rm(await inside(path), { force: true });
     },
+    list: async (folder) => readdir(await inside(folder)),
     async ownerAndMode(path) {
-      const { code, stdout } = await sh(`stat -c '%U %G %a' ${path}`);
-      return code === 0 ? stdout.trim() : undefined;
+      const stat = statSync(await inside(path), { throwIfNoEntry: false });
+      return stat && describeOwner(stat);
     },
     async failStarts(words, unless = []) {
       const path = await inside(await entrypoint());
@@ -194,6 +201,26 @@ function hostOf(name: string, vault: Vault): RealHost {
     plug: () => script('hosts.sh', 'plug', name),
     hideEtcd: () => firewall('-I'),
     showEtcd: () => firewall('-D'),
+    async letOnlySshIn() {
+      const drop = async (action: string) => {
+        const rule = `INPUT -p tcp -s ${outside} -m multiport --dports 2379,6443 -j DROP`;
+        const { code, stderr } = await sh(`iptables -${action} ${rule}`);
+        if (code !== 0) throw new Error(`iptables -${action} failed on ${name}: ${stderr}`);
+      };
+      await drop('I');
+      return () => drop('D');
+    },
+    async logins() {
+      const log = await readFile(`${stateDir}/${name}/sshd.log`, 'utf8');
+      const accepted = /Accepted publickey for (\S+) from (\S+) port \d+ ssh2: (\S+)/g;
+      return [...log.matchAll(accepted)].map(([, user = '', from = '', kind = '']) => ({
+        user,
+        from: from === outside ? 'outside' : (names.find((each) => addressOf(each) === from) ?? from),
+        key: loggedKinds.get(kind) ?? kind,
+      }));
+    },
+    daemonLogs: () =>
+      Promise.all(['dockerd.log', 'sshd.log'].map((log) => readFile(`${stateDir}/${name}/${log}`, 'utf8'))),
     async apiserverStarts() {
       const starts = await readFile(`${stateDir}/${name}/starts`, 'utf8').catch(() => '');
       return starts.split('\n').filter((line) => line.includes('"kube-apiserver"')).length;
@@ -493,16 +520,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
       return started;
     },
 
-    async ready() {
-      await Promise.all(
-        hosts.map((host) =>
-          poll(`/readyz of ${host.name}`, async () => {
-            const { status, text } = await lab.kube(host, 'GET', '/readyz');
-            return status === 200 || text;
-          }),
-        ),
-      );
-    },
+    ready: () => pollReady(hosts, (...asked) => lab.kube(...asked)),
 
     async close() {
       runs.kill();

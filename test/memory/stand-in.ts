@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { createEtcd } from '../../src/etcd/client.ts';
 import { loadHostKeys } from '../../src/hosts/host-keys.ts';
+import type { SshTarget } from '../../src/hosts/ssh-auth.ts';
 import { connectHosts, type Hosts } from '../../src/hosts/ssh.ts';
 import { createKubeApi, type ClosableKubeApi } from '../../src/kube/client.ts';
 import { addressesFor } from '../../src/lab/addresses.ts';
@@ -27,7 +28,7 @@ export interface Wired {
   readonly bundle: Bundle;
   /** Private key of the user who is let in. */
   readonly sshKey: string;
-  readonly hosts: (more?: { readonly sshKey?: string }) => Hosts;
+  readonly hosts: (more?: Partial<Pick<SshTarget, 'user' | 'sshKey' | 'sshCert'>>) => Hosts;
   readonly kube: (hosts: Hosts, certificate?: string) => ClosableKubeApi;
   readonly etcd: (hosts: Hosts, certificate?: string) => Etcd;
   close(): Promise<void>;
@@ -42,6 +43,8 @@ export async function wire(
     readonly count?: number;
     readonly bastion?: boolean;
     readonly listens?: (node: string, port: number) => boolean;
+    readonly userCa?: string;
+    readonly outsiders?: readonly string[];
   } = {},
 ): Promise<Wired> {
   const { nodes: addresses, behindBastion } = await addressesFor(options.count ?? 1, options.bastion);
@@ -60,6 +63,8 @@ export async function wire(
     surface: { ...surface, nodes },
     bundle,
     authorized: user.public,
+    userCa: options.userCa,
+    outsiders: options.outsiders,
     hostKey: () => createSshKey().private,
     behindBastion,
     listens: options.listens ?? (() => true),
@@ -77,8 +82,8 @@ export async function wire(
     servers,
     bundle,
     sshKey: user.private,
-    hosts({ sshKey = user.private } = {}) {
-      const login = { user: 'lab', sshKey, sshAgentAuth: false };
+    hosts(more = {}) {
+      const login = { user: 'lab', sshKey: user.private, sshAgentAuth: false, ...more };
       const hosts = connectHosts({
         nodes: nodes.map((node) => ({
           ...{ ...node, ...login, port: servers.ports.get(node.name) ?? 0 },

@@ -1,34 +1,20 @@
 /** Adding and removing the flag makes kube-apiserver's container anew: cut off in there, the next run finishes. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ContainerInspectInfo } from 'dockerode';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Lab, LabHost } from '../lab/lab.ts';
-import { closeLabs, openLab } from '../lab/open-lab.ts';
+import { expect, it } from 'vitest';
+import { labOfOneHost } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const flag = `--encryption-provider-config=${providerFile}`;
 
-let opened: Lab | undefined;
-let lab: Lab;
-let host: LabHost;
-let off: string;
-
-beforeAll(async () => {
-  opened = lab = await openLab({ hosts: 1, encryption: 'off', secrets: 20 });
-  const [first] = lab.hosts;
-  if (first === undefined) throw new Error('the lab has no host');
-  host = first;
-  off = readFileSync(lab.config, 'utf8');
-});
-
-afterAll(async () => {
-  await opened?.close();
-  await closeLabs();
-});
+const bed = labOfOneHost({ encryption: 'off', secrets: 20 });
 
 function ask(encryption: 'on' | 'off'): void {
   const enabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}';
-  writeFileSync(lab.config, encryption === 'on' ? off.replace('services:', enabled) : off);
+  writeFileSync(
+    bed.lab.config,
+    encryption === 'on' ? bed.clusterYml.replace('services:', enabled) : bed.clusterYml,
+  );
 }
 
 interface RingKey {
@@ -37,13 +23,13 @@ interface RingKey {
 }
 
 function keyRing(): readonly RingKey[] {
-  const state = JSON.parse(readFileSync(lab.state, 'utf8')) as { tsrke?: { keyRing: RingKey[] } };
+  const state = JSON.parse(readFileSync(bed.lab.state, 'utf8')) as { tsrke?: { keyRing: RingKey[] } };
   return state.tsrke?.keyRing ?? [];
 }
 
 /** Every container that is or was kube-apiserver's, by name, with `!` where it runs. */
 async function apiservers(): Promise<string[]> {
-  const all = await host.docker.listContainers({ all: true });
+  const all = await bed.host.docker.listContainers({ all: true });
   return all
     .filter(({ Names }) => Names.some((name) => name.includes('kube-apiserver')))
     .map(({ Names: [name = ''], State }) => `${name.slice(1)}${State === 'running' ? '!' : ''}`)
@@ -73,33 +59,33 @@ it.each([
   ['disable', 'rebooted', 'the old container has another name', called('kube-apiserver/rename')],
   ['enable', 'rebooted', 'the new container is started', called('kube-apiserver/start')],
 ] as const)('%s, %s when %s: the next run finishes it', async (change, how, _when, cut) => {
-  const before = definition(await host.inspect());
+  const before = definition(await bed.host.inspect());
   const ring = keyRing();
   ask(change === 'enable' ? 'on' : 'off');
-  const clients = await lab.startClients();
-  const killed = await lab.tsrke(['--debug', 'up'], { killWhen: cut });
+  const clients = await bed.lab.startClients();
+  const killed = await bed.lab.tsrke(['--debug', 'up'], { killWhen: cut });
   expect(killed.signal, killed.stderr).toBe('SIGKILL');
   const left = await apiservers();
   expect(left, killed.stderr).toHaveLength(2);
-  if (how === 'rebooted') await host.reboot();
+  if (how === 'rebooted') await bed.host.reboot();
   // Two that run would fight for the port and for the one file.
   expect((await apiservers()).filter((name) => name.endsWith('!')).length, left.join()).toBeLessThan(2);
 
-  const ran = await lab.tsrke(['up']);
+  const ran = await bed.lab.tsrke(['up']);
   expect(ran.code, ran.stderr).toBe(0);
   const { hosts } = await clients.stop();
   expect(hosts['h1']).toMatchObject({ decryption: 0, other: [] });
   expect(await apiservers()).toEqual(['kube-apiserver!']);
-  const info = await host.inspect();
+  const info = await bed.host.inspect();
   expect(definition(info)).toEqual(before);
   expect(info.Args.includes(flag)).toBe(change === 'enable');
-  expect((await host.readFile(providerFile)) === undefined).toBe(change === 'disable');
-  const stored = [...new Set((await lab.etcd.prefixes()).values())];
+  expect((await bed.host.readFile(providerFile)) === undefined).toBe(change === 'disable');
+  const stored = [...new Set((await bed.lab.etcd.prefixes()).values())];
   const [used, ...others] = keyRing().filter((key) => key.retired === undefined);
   expect(others).toEqual([]);
   expect(stored).toEqual([change === 'enable' ? `k8s:enc:aescbc:v1:${used?.name ?? ''}:` : '']);
   expect(keyRing()).toHaveLength(ring.length + (change === 'enable' ? 1 : 0));
-  expect((await lab.kube(host, 'GET', '/api/v1/secrets')).status).toBe(200);
-  const again = await lab.tsrke(['up']);
+  expect((await bed.lab.kube(bed.host, 'GET', '/api/v1/secrets')).status).toBe(200);
+  const again = await bed.lab.tsrke(['up']);
   expect(again.stdout).toMatch(/^nothing to do/);
 });

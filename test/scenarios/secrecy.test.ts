@@ -1,10 +1,10 @@
 /** Where keys may be seen: in the state file and in the provider file, and nowhere else at any moment. */
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { load } from 'js-yaml';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { closeHosts, openRealLab, type RealHost, type RealLab } from '../lab/real-lab.ts';
+import { expect, it } from 'vitest';
+import { labOfOneHost } from '../lab/open-lab.ts';
 
 const ssl = '/etc/kubernetes/ssl';
 const copyKey = '/registry/secrets/kube-system/full-cluster-state';
@@ -14,27 +14,11 @@ interface StateFile {
   readonly tsrke: { readonly keyRing: readonly { readonly name: string; readonly secret: string }[] };
 }
 
-let opened: RealLab | undefined;
-let lab: RealLab;
-let host: RealHost;
-let off: string;
-
-beforeAll(async () => {
-  opened = lab = await openRealLab({ hosts: 1, encryption: 'off', secrets: 50 });
-  const [first] = lab.hosts;
-  if (first === undefined) throw new Error('the lab has no host');
-  host = first;
-  off = readFileSync(lab.config, 'utf8');
-});
-
-afterAll(async () => {
-  await opened?.close();
-  await closeHosts();
-});
+const bed = labOfOneHost({ encryption: 'off', secrets: 50 });
 
 const enabled = () =>
-  off.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}');
-const stateFile = () => JSON.parse(readFileSync(lab.state, 'utf8')) as StateFile;
+  bed.clusterYml.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}');
+const stateFile = () => JSON.parse(readFileSync(bed.lab.state, 'utf8')) as StateFile;
 
 /** Runs `look` again and again, `every` ms, until `work` is done. */
 async function watching<T>(work: Promise<T>, every: number, look: () => unknown): Promise<T> {
@@ -48,8 +32,12 @@ async function watching<T>(work: Promise<T>, every: number, look: () => unknown)
   return await ended;
 }
 
-/** Command line and environment of every process there is now, those in containers included. */
+/**
+ * Command line and environment of every process of this machine now, where the system shows them: tsrke's, and on real
+ * hosts those in containers.
+ */
 function processes(seen: Set<string>): void {
+  if (!existsSync('/proc/self/environ')) return;
   for (const pid of readdirSync('/proc').filter(
     (name) => /^\d+$/.test(name) && name !== String(process.pid),
   )) {
@@ -64,9 +52,9 @@ function processes(seen: Set<string>): void {
 }
 
 async function containers(seen: Set<string>): Promise<void> {
-  for (const { Id } of await host.docker.listContainers({ all: true })) {
+  for (const { Id } of await bed.host.docker.listContainers({ all: true })) {
     try {
-      seen.add(JSON.stringify(await host.docker.getContainer(Id).inspect()));
+      seen.add(JSON.stringify(await bed.host.docker.getContainer(Id).inspect()));
     } catch (error) {
       // Gone since it was listed.
       if ((error as { statusCode?: number }).statusCode !== 404) throw error;
@@ -74,21 +62,18 @@ async function containers(seen: Set<string>): Promise<void> {
   }
 }
 
-/** All that Docker and kube-apiserver ever logged on this host. */
+/** All that Docker and kube-apiserver ever logged on this bed.host. */
 async function logs(): Promise<string[]> {
-  const all = await host.docker.listContainers({ all: true });
+  const all = await bed.host.docker.listContainers({ all: true });
   const own = await Promise.all(
     all.map(async ({ Id }) => {
-      const text: unknown = await host.docker
+      const text: unknown = await bed.host.docker
         .getContainer(Id)
         .logs({ stdout: true, stderr: true, follow: false });
       return Buffer.isBuffer(text) ? text.toString('latin1') : JSON.stringify(text);
     }),
   );
-  const daemons = ['dockerd.log', 'sshd.log'].map((name) =>
-    readFileSync(`/var/lib/tsrke-lab/h1/${name}`, 'utf8'),
-  );
-  return [...own, ...daemons];
+  return [...own, ...(await bed.host.daemonLogs())];
 }
 
 function expectNoKeys(texts: Iterable<string>): void {
@@ -99,10 +84,18 @@ function expectNoKeys(texts: Iterable<string>): void {
     return [secret, bytes.toString('hex'), bytes.toString('latin1'), Buffer.from(secret).toString('base64')];
   });
   for (const text of texts) {
-    const found = forms.some((form) => text.includes(form.replace(/=+$/, '')));
+    const all = text + decoded(text);
+    const found = forms.some((form) => all.includes(form.replace(/=+$/, '')));
     // Not with `toContain`: that would print the key.
     expect(found, found ? `a key in: ${text.slice(0, 80)}…` : '').toBe(false);
   }
+}
+
+/** What is base64 in a text, as the data of a Secret in JSON are. */
+function decoded(text: string): string {
+  return [...text.matchAll(/[A-Za-z0-9+/]{64,}/g)]
+    .map(([part]) => Buffer.from(part, 'base64').toString('latin1'))
+    .join('\n');
 }
 
 /** The copy in the cluster: what etcd held of it, each form of it once. */
@@ -114,15 +107,15 @@ function copyWatch(): { look: () => Promise<void>; plain: Set<string>; encrypted
     encrypted,
     async look() {
       // On one host etcd is never away, but kube-apiserver's restart keeps this machine busy.
-      const value = (await lab.etcd.get(copyKey))?.toString('latin1') ?? '';
+      const value = (await bed.lab.etcd.get(copyKey))?.toString('latin1') ?? '';
       (value.startsWith('k8s:enc:') ? encrypted : plain).add(value);
     },
   };
 }
 
 async function copyInCluster(): Promise<unknown> {
-  const { status, text } = await lab.kube(
-    host,
+  const { status, text } = await bed.lab.kube(
+    bed.host,
     'GET',
     '/api/v1/namespaces/kube-system/secrets/full-cluster-state',
   );
@@ -136,13 +129,13 @@ it.each([
   ['rotate', ['--debug', 'encrypt', 'rotate-key']],
   ['disable', ['up']],
 ] as const)('no key is seen in processes, containers, logs or output: %s', async (change, args) => {
-  writeFileSync(lab.config, change === 'disable' ? off : enabled());
+  writeFileSync(bed.lab.config, change === 'disable' ? bed.clusterYml : enabled());
   const seen = new Set<string>();
   const { look, plain, encrypted } = copyWatch();
   const files = new Set<string>();
   const modes = new Set<string>();
   let turn = 0;
-  const ran = await watching(lab.tsrke(args), 5, async () => {
+  const ran = await watching(bed.lab.tsrke(args), 5, async () => {
     turn += 1;
     await providerFiles(files, modes);
     if (turn % 3 === 0) processes(seen);
@@ -153,7 +146,10 @@ it.each([
   expect(seen.size).toBeGreaterThan(20);
   expectNoKeys([ran.stdout, ran.stderr, ...seen, ...(await logs())]);
   // Where a key is, it would be found.
-  expect(() => expectNoKeys([readFileSync(lab.state, 'utf8')])).toThrow('a key in');
+  const state = readFileSync(bed.lab.state);
+  for (const encoding of ['utf8', 'base64'] as const) {
+    expect(() => expectNoKeys([state.toString(encoding)])).toThrow('a key in');
+  }
 
   // The copy is as new as the file, and held no key while it lay in plain form.
   expectNoKeys(plain);
@@ -172,24 +168,23 @@ it.each([
       resources: [{ resources: ['secrets'] }],
     });
   }
-  expect([...modes]).toEqual(['0:0 600']);
-  const loaded = await lab.kube(host, 'GET', '/metrics');
-  const last = await host.readFile(`${ssl}/encryption.yaml`);
+  expect([...modes]).toEqual(['root root 600']);
+  const loaded = await bed.lab.kube(bed.host, 'GET', '/metrics');
+  const last = await bed.host.readFile(`${ssl}/encryption.yaml`);
   if (last !== undefined) {
     const sha256 = createHash('sha256').update(last).digest('hex');
     expect(loaded.text).toContain(`hash="sha256:${sha256}"`);
   }
-  const left = await host.sh(`ls ${ssl} | grep -e encryption -e tsrke`);
-  expect(left.stdout.trim()).toBe(change === 'disable' ? '' : 'encryption.yaml');
+  const left = (await bed.host.list(ssl)).filter((name) => /encryption|tsrke/.test(name));
+  expect(left).toEqual(change === 'disable' ? [] : ['encryption.yaml']);
 });
 
 /** What anybody on the host could read just now, the file that is being put in place included. */
 async function providerFiles(texts: Set<string>, modes: Set<string>): Promise<void> {
-  const text = await host.readFile(`${ssl}/encryption.yaml`);
+  const text = await bed.host.readFile(`${ssl}/encryption.yaml`);
   if (text !== undefined) texts.add(text);
-  const [pid = ''] = readFileSync('/var/lib/tsrke-lab/h1/init', 'utf8').split(' ');
-  for (const name of readdirSync(`/proc/${pid}/root${ssl}`).filter((each) => each.startsWith('encryption'))) {
-    const stat = statSync(`/proc/${pid}/root${ssl}/${name}`, { throwIfNoEntry: false });
-    if (stat !== undefined) modes.add(`${stat.uid}:${stat.gid} ${(stat.mode & 0o777).toString(8)}`);
+  for (const name of (await bed.host.list(ssl)).filter((each) => each.startsWith('encryption'))) {
+    const found = await bed.host.ownerAndMode(`${ssl}/${name}`);
+    if (found !== undefined) modes.add(found);
   }
 }
