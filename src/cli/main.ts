@@ -104,7 +104,7 @@ const rotateKey = common(encrypt.command('rotate-key'))
 addHelp(rotateKey, {
   examples: [
     ['tsrke encrypt rotate-key', 'the cluster of ./cluster.yml'],
-    ['tsrke encrypt rotate-key --if-due', 'every night: it rotates when max_key_age has passed'],
+    ['tsrke encrypt rotate-key --if-due', 'nightly: once max_key_age is over'],
     ['tsrke encrypt rotate-key --output json', 'for scripts'],
   ],
   exitCodes: longWork,

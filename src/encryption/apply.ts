@@ -66,9 +66,7 @@ export async function carryOut(
       case 'rewrite': {
         stopHere(signal, 'before the rewrite');
         if (!asked) {
-          const isNews = (newest: ReadonlyMap<string, string>) =>
-            outdated(target, look, { ...renewal, newest }).size > 0;
-          renewal = { ...renewal, newest: await agreedKeyIds(target, look, isNews, world, signal) };
+          renewal = { ...renewal, newest: await agreedKeyIds(target, look, world, signal) };
           asked = true;
           break;
         }

@@ -30,22 +30,26 @@ export function withReadKeys(
   // not need it, it could stand in the way of that one's order.
   const split = file.entries.flatMap((entry) => splitByKms(entry, file, needed));
   const wanted = new Map<Entry, Map<string, KeyRef>>();
-  const more = new Map<string, { readonly resources: string[]; readonly refs: readonly KeyRef[] }>();
+  const more = new Map<string, More>();
   const all = [...new Set([...resourcesOf(file), ...resources])];
   for (const resource of all) {
     const lacking = lackingOf(file, resource, needed);
     if (lacking.length === 0) continue;
     // The last one: what is added goes behind all that writes.
-    const entry = entriesOf({ entries: split }, resource).at(-1);
-    if (entry !== undefined) {
+    const present = entriesOf({ entries: split }, resource);
+    const entry = present.at(-1);
+    const apart = entry !== undefined && standsApart(resource, lacking, entry, file, needed);
+    if (entry !== undefined && !apart) {
       const found = wanted.get(entry) ?? new Map<string, KeyRef>();
       for (const ref of lacking) found.set(ref.id, ref);
       wanted.set(entry, found);
       continue;
     }
     // A wildcard that shares a list with another name would mask it.
-    const alike = isWildcard(resource) ? resource : lacking.map((ref) => ref.id).join(',');
-    const group = more.get(alike) ?? { resources: [], refs: lacking };
+    const from = entry === undefined ? '' : entry.resources.join();
+    const alike = isWildcard(resource) ? resource : [from, ...lacking.map((ref) => ref.id)].join();
+    const providers = entry === undefined ? [identity.provider] : present.flatMap((each) => each.providers);
+    const group = more.get(alike) ?? { resources: [], providers, refs: lacking };
     group.resources.push(resource);
     more.set(alike, group);
   }
@@ -53,8 +57,8 @@ export function withReadKeys(
     const refs = [...(wanted.get(entry)?.values() ?? [])];
     return { resources: entry.resources, providers: refs.reduce(added(place), entry.providers) };
   });
-  const additional = [...more.values()].map(({ resources: names, refs }): Entry => {
-    return { resources: names, providers: refs.reduce(added('last'), [identity.provider]) };
+  const additional = [...more.values()].map(({ resources: names, providers, refs }): Entry => {
+    return { resources: names, providers: refs.reduce(added('last'), providers) };
   });
   const result = withUniqueKms({ entries: bySpecificity([...entries, ...additional]) });
   for (const resource of all) {
@@ -62,6 +66,31 @@ export function withReadKeys(
     if (!sameWriter || lackingOf(result, resource, needed).length > 0) throw noSuchFile(resource);
   }
   return result;
+}
+
+/** An entry to be made: for resources that none speaks of yet, or that leave a wildcard's. */
+interface More {
+  readonly resources: string[];
+  readonly providers: readonly Provider[];
+  readonly refs: readonly KeyRef[];
+}
+
+/**
+ * A resource that alone of all that a wildcard covers needs a KMS provider gets an entry of its own: that name may stand
+ * only once, and other resources may need it elsewhere. Not where the wildcard's own providers cannot be copied either.
+ */
+function standsApart(
+  resource: string,
+  lacking: readonly KeyRef[],
+  entry: Entry,
+  file: ProviderFile,
+  needed: (resource: string) => readonly KeyRef[],
+): boolean {
+  const [wildcard] = entry.resources;
+  if (wildcard === undefined || entry.resources.includes(resource)) return false;
+  if (entry.providers.some(({ kind }) => kind === 'kms')) return false;
+  const alike = new Set(lackingOf(file, wildcard, needed).map(({ id }) => id));
+  return lacking.some(({ id, provider }) => provider.kind === 'kms' && !alike.has(id));
 }
 
 function lackingOf(

@@ -29,16 +29,24 @@ export function isRenewable(file: ProviderFile): boolean {
 /** Resources that lie, or may lie, under an older key encryption key than the one that they are written with. */
 export function outdated(target: ProviderFile, look: Look, { newest, renewed }: Renewal): Set<string> {
   const found = [...look.stored.keys()].filter((resource) => {
-    const { kek, stored } = writeKeyOf(target, resource);
+    const { kek } = writeKeyOf(target, resource);
     if (kek === undefined || renewed.has(resource)) return false;
     if (kek === 'unnamed' || newest === undefined || look.census === undefined) return true;
-    return look.census.keks.some((each) => {
-      return (
-        each.resource === resource && each.stored === stored && hashOf(each.keyId) !== newest.get(stored)
-      );
-    });
+    return isSeenUnderOlder(target, look, newest, resource);
   });
   return new Set(found);
+}
+
+/** Whether the census shows values of the resource under another key id than the newest of its write key. */
+function isSeenUnderOlder(
+  target: ProviderFile,
+  { census }: Look,
+  newest: ReadonlyMap<string, string>,
+  resource: string,
+): boolean {
+  const { stored } = writeKeyOf(target, resource);
+  const keks = (census?.keks ?? []).filter((each) => each.resource === resource && each.stored === stored);
+  return keks.some(({ keyId }) => hashOf(keyId) !== newest.get(stored));
 }
 
 /** Since when each KMS provider that writes has the key which etcd shows. `renewed`: all was just stored again. */
@@ -81,14 +89,13 @@ const limit = 5 * 60_000;
 const lookEvery = 2_000;
 
 /**
- * Resolves once every member has the same key id from its plugin, for each KMS provider that tells one. Where `isNews`
- * says that it changes nothing, only after each has asked its plugin anew: it may be just about to hear of a new key.
+ * Resolves once every member has the same key id from its plugin, for each KMS provider that tells one. Where etcd does
+ * not show values under an older one, only after each has asked its plugin anew: it may be about to hear of a new key.
  * Throws KMS_KEYS_DIFFER when they do not agree within five minutes, KMS_UNHEALTHY when one does not hear from its plugin.
  */
 export async function agreedKeyIds(
   target: ProviderFile,
   look: Look,
-  isNews: (newest: ReadonlyMap<string, string>) => boolean,
   world: World,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
@@ -98,6 +105,10 @@ export async function agreedKeyIds(
       .flatMap(({ kek, stored }) => (kek === 'named' ? [stored] : [])),
   );
   if (keys.size === 0) return new Map();
+  const isNews = (newest: ReadonlyMap<string, string>) =>
+    [...look.stored.keys()].some(
+      (each) => newest.has(writeKeyOf(target, each).stored) && isSeenUnderOlder(target, look, newest, each),
+    );
   const nodes = look.members.map(({ node }) => node);
   const names = new Map((look.census?.keks ?? []).map(({ keyId }) => [hashOf(keyId), keyId]));
   return await world.report.task('wait until every kube-apiserver knows the key of the KMS', async (task) => {

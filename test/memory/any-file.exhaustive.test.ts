@@ -1,16 +1,12 @@
 /** Every pair of provider files, as cluster.yml asks for them one after the other: nothing is ever unreadable. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
 import { resourceOfPath, etcdPathOfKey } from '../../src/etcd/paths.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
-import { MemoryLab } from './memory-lab.ts';
+import { entry, kms, KmsLab } from './kms-lab.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'tsrke-any-file-'));
 const secret = (seed: string) => createHash('sha256').update(seed).digest('base64');
 
 /** `secrets_encryption_config` in cluster.yml. */
@@ -24,23 +20,15 @@ const wishes = {
   wildcard: `{enabled: true, custom_config: {resources: [{resources: [configmaps], providers: [{identity: {}}]}, {resources: ['*.'], providers: [{secretbox: {keys: [{name: made}]}}, {identity: {}}]}]}}`,
   everything: `{enabled: true, custom_config: {resources: [{resources: ['*.*'], providers: [{aesgcm: {keys: [{name: all, secret: ${secret('all')}}]}}, {identity: {}}]}]}}`,
   'custom resource': `{enabled: true, custom_config: {kind: EncryptionConfiguration, apiVersion: apiserver.config.k8s.io/v1, resources: [{resources: [secrets, widgets.example.com], providers: [{aescbc: {keys: [{name: made}]}}, {identity: {}}]}]}}`,
+  KMS: `{enabled: true, custom_config: {resources: [${entry(kms('v2'))}]}}`,
+  'KMS on two resources': `{enabled: true, custom_config: {resources: [${entry(kms('v2'), 'secrets, configmaps')}]}}`,
+  'a KMS name for each': `{enabled: true, custom_config: {resources: [${entry(kms('v2'))}, ${entry(kms('v2', 'vault-2'), 'configmaps')}]}}`,
 } as const;
 type Wish = keyof typeof wishes;
 const names = Object.keys(wishes) as Wish[];
 
-function ask(lab: MemoryLab, wish: Wish): void {
-  const path = join(folder, `${lab.model.nodes.length}-${wish.replaceAll(' ', '-')}.yml`);
-  const nodes = lab.model.nodes.map(
-    ({ name, address }) =>
-      `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
-  );
-  const services = `services:\n  kube-api:\n    secrets_encryption_config: ${wishes[wish]}\n`;
-  writeFileSync(path, `nodes:\n${nodes.join('\n')}\n${services}`);
-  Object.assign(lab.configs, { on: path, off: path });
-}
-
-async function open(nodes: 1 | 3): Promise<MemoryLab> {
-  const lab = new MemoryLab({ nodes });
+async function open(nodes: 1 | 3): Promise<KmsLab> {
+  const lab = new KmsLab({ nodes });
   await lab.put('POST', '/api/v1/namespaces/default/configmaps', {
     metadata: { name: 'settings' },
     data: { a: 'b' },
@@ -55,7 +43,7 @@ async function open(nodes: 1 | 3): Promise<MemoryLab> {
 }
 
 /** What lies under another key than the one that the finished state says. */
-function astray(lab: MemoryLab): string[] {
+function astray(lab: KmsLab): string[] {
   const text = lab.store.state.document.currentState?.encryptionConfig ?? '';
   const file = text === '' ? { entries: [] } : parseProviderFile(text, 'the state');
   return lab.model.store.range('/registry/', '/registry0').values.flatMap(({ key, value }) => {
@@ -66,12 +54,8 @@ function astray(lab: MemoryLab): string[] {
   });
 }
 
-async function go(
-  lab: MemoryLab,
-  wish: Wish,
-  faultOf?: (effect: Effect) => Fault | undefined,
-): Promise<number> {
-  ask(lab, wish);
+async function go(lab: KmsLab, wish: Wish, faultOf?: (effect: Effect) => Fault | undefined): Promise<number> {
+  lab.wishes(wishes[wish]);
   const ran = await lab.tsrke('up', faultOf === undefined ? {} : { faultOf });
   if (faultOf === undefined && ran.error !== undefined) throw ran.error;
   if (faultOf === undefined) expect(astray(lab)).toEqual([]);
@@ -88,7 +72,7 @@ test('from each to each, on three nodes', async () => {
       await go(lab, a);
     }
   }
-  ask(lab, 'off');
+  lab.wishes(wishes.off);
   await lab.tsrke('up');
   const { said } = await lab.tsrke('up');
   expect(said).toBe('nothing to do: encryption of secrets is off');
@@ -104,6 +88,8 @@ test.each<[Wish, Wish, Wish]>([
   ['aesgcm', 'everything', 'two keys'],
   ['wildcard', 'two resources', 'aescbc'],
   ['off', 'custom resource', 'wildcard'],
+  ['aescbc', 'KMS', 'two keys'],
+  ['KMS on two resources', 'secretbox', 'KMS'],
 ])(
   'from %s to %s, which is cut off and becomes %s',
   async (a, b, c) => {

@@ -10,11 +10,15 @@ import { countIn } from '../figures.ts';
 
 export interface Scenario {
   readonly lab: LabOptions;
+  /** Default: a lab as it is. */
+  readonly open?: (options: LabOptions) => MemoryLab;
   /** Brings the lab to where the command begins; what it meets is nobody's business. */
   readonly prepare?: (lab: MemoryLab) => Promise<void>;
   readonly command: Action;
   /** What cluster.yml asks when the command is given. */
   readonly enabled: boolean;
+  /** Asked at the end, beyond what every scenario is asked. */
+  readonly wrong?: (lab: MemoryLab) => string | undefined;
 }
 
 export interface Figures {
@@ -67,7 +71,8 @@ function faultsFor(effect: Effect): Fault[] {
 }
 
 async function openLab(scenario: Scenario): Promise<MemoryLab> {
-  const lab = new MemoryLab({ startTime: 300, ...scenario.lab });
+  const options = { startTime: 300, ...scenario.lab };
+  const lab = scenario.open?.(options) ?? new MemoryLab(options);
   await scenario.prepare?.(lab);
   lab.enabled = scenario.enabled;
   return lab;
@@ -96,7 +101,10 @@ async function breakOff(
       figures.runs += 1;
     }
     return (
-      wrongAtTheEnd(lab, finished ? undefined : target) ?? leftBehind(lab) ?? tooManyKeys(lab, ring, target)
+      wrongAtTheEnd(lab, finished ? undefined : target) ??
+      leftBehind(lab) ??
+      tooManyKeys(lab, ring, target) ??
+      scenario.wrong?.(lab)
     );
   } catch (error) {
     if (error instanceof Violation) return error.message;

@@ -142,6 +142,30 @@ describe('rotate-key with KMS v2', () => {
     },
   );
 
+  it.each([1, 3] as const)(
+    'without any etcd, passes through each of %i apiserver(s) show it',
+    async (nodes) => {
+      const lab = await encrypted(nodes);
+      lab.newKek('kek-2');
+      const faultOf = ({ kind }: Effect): Fault | undefined =>
+        kind === 'etcd' ? { kind: 'fails', when: 'before' } : undefined;
+      const { said } = await lab.done('rotate', { faultOf });
+      expect(said).toContain('no etcd could be read');
+      expect(lab.lies()).toEqual({ 'kms2:vault:kek-2': 6 });
+    },
+  );
+
+  it('an etcd that does not answer just then is no reason to take an old key for the newest', async () => {
+    const lab = await encrypted(1);
+    lab.newKek('kek-2');
+    let looks = 0;
+    await lab.done('rotate', {
+      faultOf: ({ what }) =>
+        what === 'etcd Range' && (looks += 1) === 2 ? { kind: 'fails', when: 'before' } : undefined,
+    });
+    expect(lab.lies()).toEqual({ 'kms2:vault:kek-2': 6 });
+  });
+
   it('an abort leaves what is rewritten where it is, and up asks for nothing more', async () => {
     const lab = await encrypted(1, many);
     lab.newKek('kek-2');
