@@ -14,6 +14,8 @@ export interface Surroundings {
   readonly etcd: EtcdStore;
   /** More than half of etcd's members answer. */
   readonly etcdAnswers: () => boolean;
+  /** false: its informers do not sync just now, whatever etcd holds. */
+  readonly canSync: () => boolean;
   readonly keks: Keks;
   /** A file of the host by kube-apiserver's path. */
   readonly readFile: (path: string) => Buffer | undefined;
@@ -142,7 +144,8 @@ export class Apiserver {
   /** Catches up with what happens by itself: informers that list, and with automatic reload the look at the file. */
   advance(now: number): void {
     if (!this.listens(now)) return;
-    if (!this.#synced && this.#around.etcdAnswers()) this.#synced = this.#canListSecrets();
+    const { etcdAnswers, canSync } = this.#around;
+    if (!this.#synced && etcdAnswers() && canSync()) this.#synced = this.#canListSecrets();
     if (!this.#reloads || this.#path === undefined) return;
     while (this.#polled + pollEvery <= now) {
       this.#polled += pollEvery;

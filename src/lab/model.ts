@@ -68,6 +68,8 @@ export class LabModel implements LabSurface {
    * key's, or `identity`; `none`: it starts without one); undefined: it starts.
    */
   readonly startFails = new Map<NodeName, (first: string) => string | undefined>();
+  /** When a node's kube-apiserver can become ready again, in milliseconds; one that is ready by then stays so. */
+  readonly unreadyUntil = new Map<NodeName, number>();
   /** Bytes; etcd's --quota-backend-bytes. */
   quota = 2 * 1024 ** 3;
   readonly #options: Required<Omit<ModelOptions, 'providerFile'>>;
@@ -278,6 +280,7 @@ export class LabModel implements LabSurface {
     const around: Surroundings = {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
+      canSync: () => this.#now() >= (this.unreadyUntil.get(host.node.name) ?? 0),
       keks: this.#options.keks,
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);
