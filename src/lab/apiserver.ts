@@ -24,6 +24,8 @@ export interface Surroundings {
   readonly etcdAnswers: () => boolean;
   /** The KMS plugin of the host behind a socket. */
   readonly plugin: (endpoint: string) => KmsPlugin | undefined;
+  /** false: its informers do not sync just now, whatever etcd holds. */
+  readonly canSync: () => boolean;
   /** A file of the host by kube-apiserver's path. */
   readonly readFile: (path: string) => Buffer | undefined;
   /** Whether another process of the host listens on its port. */
@@ -197,7 +199,8 @@ export class Apiserver {
     this.#now = now;
     for (const client of this.#clients.values()) client.advance(now);
     if (!this.listens(now)) return;
-    if (!this.#synced && this.#around.etcdAnswers()) this.#synced = this.#canListSecrets();
+    const { etcdAnswers, canSync } = this.#around;
+    if (!this.#synced && etcdAnswers() && canSync()) this.#synced = this.#canListSecrets();
     if (!this.#reloads || this.#path === undefined) return;
     while (this.#polled + this.#around.pollEvery <= now) {
       this.#polled += this.#around.pollEvery;

@@ -24,6 +24,11 @@ export type Fault =
   | { readonly kind: 'hangs' }
   /** Not done either when that is longer than the caller waits. */
   | { readonly kind: 'late'; readonly milliseconds: number }
+  /**
+   * The caller has no answer, or is killed; the server has the request all the same, and carries it out so much later.
+   * Where there is no server (a write of the state, a connect) nothing is done.
+   */
+  | { readonly kind: 'done-later'; readonly caller: 'lives' | 'killed'; readonly milliseconds: number }
   /** From here on tsrke does nothing any more. */
   | { readonly kind: 'killed'; readonly when: When }
   /** The effect's node loses its power; without a node, nothing happens. */
@@ -69,6 +74,8 @@ export class Effects {
   readonly injected = new Map<number, Fault>();
   /** Rejects with Killed once tsrke is dead; a run has to be raced with it. */
   readonly died: Promise<never>;
+  /** What servers have yet to carry out though nobody waits for it. */
+  readonly #later = new Set<Promise<unknown>>();
   #die: () => void = () => undefined;
   #dead = false;
 
@@ -99,6 +106,11 @@ export class Effects {
         await clock.sleep(milliseconds, signal).finally(() => (this.dead ? never : undefined));
       },
     };
+  }
+
+  /** Resolves once all that was to be done later is done. */
+  async settled(): Promise<void> {
+    while (this.#later.size > 0) await Promise.all(this.#later);
   }
 
   async run<T>(doing: Doing<T>): Promise<T> {
@@ -134,6 +146,11 @@ export class Effects {
         await clock.sleep(Math.min(fault.milliseconds, doing.patience), doing.signal);
         if (fault.milliseconds >= doing.patience) throw doing.lost();
         return await doing.work();
+      case 'done-later':
+        this.#doLater(doing, fault.milliseconds);
+        if (fault.caller === 'lives') throw doing.lost();
+        this.kill();
+        throw new Killed();
       case 'killed':
         if (fault.when === 'after') await doing.work();
         this.kill();
@@ -147,5 +164,16 @@ export class Effects {
         throw doing.lost();
       }
     }
+  }
+
+  #doLater<T>({ kind, work }: Doing<T>, milliseconds: number): void {
+    if (kind === 'state' || kind === 'ssh') return;
+    const later: Promise<unknown> = this.#options.clock
+      .sleep(milliseconds, new AbortController().signal)
+      .then(work)
+      // Whoever asked is not there to be told.
+      .catch(() => undefined)
+      .finally(() => this.#later.delete(later));
+    this.#later.add(later);
   }
 }

@@ -72,6 +72,8 @@ export class LabModel implements LabSurface {
   readonly startFails = new Map<NodeName, (first: string) => string | undefined>();
   /** Nodes whose kube-apiserver cannot load a changed file while it runs. */
   readonly reloadFails = new Set<NodeName>();
+  /** When a node's kube-apiserver can become ready again, in milliseconds; one that is ready by then stays so. */
+  readonly unreadyUntil = new Map<NodeName, number>();
   /** Bytes; etcd's --quota-backend-bytes. */
   quota = 2 * 1024 ** 3;
   readonly #options: Required<Omit<ModelOptions, 'providerFile'>>;
@@ -289,6 +291,7 @@ export class LabModel implements LabSurface {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
       plugin: (endpoint) => this.#options.plugins(host.node.name, endpoint),
+      canSync: () => this.#now() >= (this.unreadyUntil.get(host.node.name) ?? 0),
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);
         return hostPath === undefined ? undefined : host.read(hostPath)?.bytes;

@@ -30,6 +30,8 @@ export type Happening =
       readonly clients: boolean;
     }
   | { readonly kind: 'reboot' | 'power-off' | 'power-on'; readonly node: number }
+  /** From its next start on, the node's kube-apiserver serves but does not become ready, for so many minutes. */
+  | { readonly kind: 'unready'; readonly node: number; readonly minutes: number; readonly restarts: boolean }
   | {
       readonly kind: 'client';
       readonly what: 'create' | 'change' | 'delete' | 're-create';
@@ -68,6 +70,14 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
     arbitrary: fc
       .constantFrom(2_000, 20_000, 90_000)
       .map((milliseconds) => ({ kind: 'late' as const, milliseconds })),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('done-later' as const),
+      caller: fc.constantFrom('lives' as const, 'killed' as const),
+      milliseconds: fc.constantFrom(300, 1_000, 5_000),
+    }),
   },
 );
 
@@ -108,6 +118,15 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constantFrom('reboot' as const, 'power-off' as const, 'power-on' as const),
       node,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('unready' as const),
+      node,
+      minutes: fc.constantFrom(1, 5),
+      restarts: fc.boolean(),
     }),
   },
   {
@@ -185,6 +204,13 @@ export async function play(
         else if (!lab.model.host(name).powered) lab.model.powerOn(name);
         break;
       }
+      case 'unready': {
+        const name = lab.model.nodes[each.node]?.name;
+        if (name === undefined) break;
+        lab.model.unreadyUntil.set(name, lab.clock.now().getTime() + each.minutes * 60_000);
+        if (each.restarts) lab.model.reboot(name);
+        break;
+      }
       case 'client':
         clients.act(each.what, `secret-${each.secret}`);
         break;
@@ -247,7 +273,9 @@ async function finish(lab: MemoryLab, clients: Clients, figures: HistoryFigures)
   for (const { name } of lab.model.nodes) if (!lab.model.host(name).powered) lab.model.powerOn(name);
   lab.model.refusals.length = 0;
   lab.model.admit = () => undefined;
+  lab.model.unreadyUntil.clear();
   lab.clock.advance(120_000);
+  await lab.settled();
   let error = await run(lab, 'up', figures, {});
   for (let tries = 1; error !== undefined; tries += 1) {
     if (tries === 8) throw new Error(`not done after ${tries} runs`, { cause: error });

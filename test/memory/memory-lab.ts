@@ -125,6 +125,7 @@ export class MemoryLab {
    */
   tampered = false;
   #checked = '';
+  readonly #runs: Effects[] = [];
   #state: ClusterState | undefined;
 
   constructor(options: LabOptions) {
@@ -187,6 +188,7 @@ export class MemoryLab {
         if (problems.length > 0) violations.push(violation(problems, effects, notes));
       },
     });
+    this.#runs.push(effects);
     const link = labLink(this.model, effects);
     let said: string | undefined;
     let error: Error | undefined;
@@ -214,6 +216,11 @@ export class MemoryLab {
     if (violated !== undefined) throw violated;
     if (error === undefined) this.tampered = false;
     return { said, error, effects, notes };
+  }
+
+  /** Resolves once servers have done what they still had to do for runs that are over. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#runs.splice(0).map((effects) => effects.settled()));
   }
 
   /** What does not hold just now. Looked at anew only when something has changed. */

@@ -140,6 +140,17 @@ describe('kube-apiserver and its provider file', () => {
     expect((await ask('GET', `${all}/db`)).status).toBe(200);
   });
 
+  it('can be kept from becoming ready for a while, and serves all the same', async () => {
+    model.unreadyUntil.set('cp-1', clock.now().getTime() + 60_000);
+    expect((await readiness(kube, 'cp-1', signal)).ready).toBe(true);
+    await links.runtime.restartApiserver('cp-1', signal);
+    clock.advance(50_000);
+    expect(await readiness(kube, 'cp-1', signal)).toMatchObject({ serves: true, failing: ['informer-sync'] });
+    expect((await ask('GET', '/api/v1/secrets')).status).toBe(200);
+    clock.advance(10_000);
+    expect((await readiness(kube, 'cp-1', signal)).ready).toBe(true);
+  });
+
   it('looks for a new file every minute with automatic reload, and keeps the old one when that fails', async () => {
     open({ reload: true });
     model.host('cp-1').write(providerPath, Buffer.from(other));

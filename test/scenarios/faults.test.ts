@@ -157,6 +157,7 @@ const faults: readonly (readonly [string, Fault])[] = [
   ['hangs', { kind: 'hangs' }],
   ['is the last thing before tsrke is killed', { kind: 'killed', when: 'after' }],
   ['is what tsrke is killed before', { kind: 'killed', when: 'before' }],
+  ['is done only after tsrke was killed', { kind: 'done-later', caller: 'killed', milliseconds: 1_000 }],
 ];
 
 describe.each([
@@ -171,7 +172,7 @@ describe.each([
   it.each(faults)('%s', async (_fault, fault) => {
     const { signal, faults: met } = await brokenRotation(between.plan(what, fault));
     expect(met).toBe(1);
-    if (fault.kind === 'killed') expect(signal).toBe('SIGKILL');
+    if (/killed/.test(JSON.stringify(fault))) expect(signal).toBe('SIGKILL');
   });
 });
 
