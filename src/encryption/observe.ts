@@ -5,7 +5,7 @@ import { etcdPathOfKey, resourceOfPath } from '../etcd/paths.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
-import { stale, type ClusterState, type ProofRecord } from '../state/rkestate.ts';
+import { stale, type ClusterState, type LoadedRecord, type ProofRecord } from '../state/rkestate.ts';
 import {
   keysOf,
   localKeysOf,
@@ -78,16 +78,33 @@ export async function lookAtMember(
   const { ready, serves } = await readiness(world.kube, node, signal);
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
   const look = { node, flag: flagPath !== undefined, file, ready, container, path, onDisk, minor };
-  const record = loaded[node];
-  const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
-  if (!container.running) return { ...look, loaded: 'no' };
-  if (flagPath === undefined) return { ...look, loaded: 'yes' };
-  if (onDisk === undefined || minor === undefined) return { ...look, loaded: 'no' };
-  if (minor >= reportsHash) {
-    const hash = await loadedHash(world.kube, node, signal);
-    return { ...look, loaded: hash?.replace(/^sha256:/, '') === onDisk.sha256 ? 'yes' : 'no' };
-  }
-  return { ...look, loaded: recorded ? 'yes' : 'unknown' };
+  const asks = flagPath !== undefined && (minor ?? 0) >= reportsHash;
+  const reported = asks ? await loadedHash(world.kube, node, signal) : undefined;
+  return { ...look, loaded: loadedBy({ ...look, reported, record: loaded[node] }) };
+}
+
+/** Whether what is on a node's disk is what its kube-apiserver has loaded, by all that can be known of it. */
+export function loadedBy({
+  container,
+  flag,
+  onDisk,
+  minor,
+  reported,
+  record,
+}: {
+  readonly container: ApiserverContainer;
+  readonly flag: boolean;
+  readonly onDisk: NodeFile | undefined;
+  readonly minor: number | undefined;
+  /** The hash that the server reports (from 1.34). */
+  readonly reported: string | undefined;
+  readonly record: LoadedRecord | undefined;
+}): MemberSeen['loaded'] {
+  if (!container.running) return 'no';
+  if (!flag) return 'yes';
+  if (onDisk === undefined || minor === undefined) return 'no';
+  if (minor >= reportsHash) return reported === onDisk.sha256 ? 'yes' : 'no';
+  return record?.startedAt === container.startedAt && record.sha256 === onDisk.sha256 ? 'yes' : 'unknown';
 }
 
 /** The files that members may hold by what the state says, the likeliest first. */

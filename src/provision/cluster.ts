@@ -44,8 +44,8 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
   const links = link({
     config,
     nodes,
-    ca: certificate(state, 'kube-ca', store.where).cert,
-    admin: certificate(state, 'kube-admin', store.where),
+    ca: certificateOf(state, 'kube-ca', store.where).cert,
+    admin: certificateOf(state, 'kube-admin', store.where),
     hostKeys: state.tsrke.hostKeys,
     report,
   });
@@ -119,7 +119,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
 }
 
 /** The etcd of kube-apiserver's own arguments, and those of its overrides: a key may stand in any of them. */
-async function etcdsOf(
+export async function etcdsOf(
   node: NodeName,
   links: Links,
   state: ClusterState,
@@ -213,7 +213,12 @@ async function refuseGoneThatServe(
   }
 }
 
-function certificate(state: ClusterState, name: string, where: string): { cert: string; key: string } {
+/** Out of the state. Throws STATE_INVALID. */
+export function certificateOf(
+  state: ClusterState,
+  name: string,
+  where: string,
+): { cert: string; key: string } {
   const entry = (state.document.currentState?.certificatesBundle ??
     state.document.desiredState?.certificatesBundle)?.[name];
   const { certificatePEM, keyPEM } = entry ?? {};
