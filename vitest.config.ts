@@ -15,6 +15,7 @@ const onBothLabs = [
   'before-1.34',
   'two-at-once',
   'abort',
+  'status',
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */
