@@ -16,6 +16,7 @@ const onBothLabs = [
   'two-at-once',
   'abort',
   'status',
+  'without-etcd',
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */

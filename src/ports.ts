@@ -44,6 +44,8 @@ export interface ApiserverContainer {
   readonly startedAt: string;
   /** kube-apiserver's arguments in their order, e.g. `--secure-port=6443` (the component's name left out). */
   readonly args: readonly string[];
+  /** As Docker keeps them: `/host/folder:/folder`, with options as the third part. */
+  readonly binds: readonly string[];
   readonly image: string;
   /** The host's own name, as kube-apiserver's identity Lease carries it. */
   readonly hostname: string;
@@ -60,10 +62,14 @@ export interface ContainerRuntime {
   /** Stops and starts the container (or starts a stopped one); resolves once it runs, not once it is ready. */
   restartApiserver(node: NodeName, signal: AbortSignal): Promise<void>;
   /**
-   * Makes the container anew with other arguments, everything else as inspected, and starts it. The old one is
+   * Makes the container anew with what is named changed, everything else as inspected, and starts it. The old one is
    * kept aside, stopped and without restart policy, until `settleApiserver`.
    */
-  recreateApiserver(node: NodeName, args: readonly string[], signal: AbortSignal): Promise<void>;
+  recreateApiserver(
+    node: NodeName,
+    change: { readonly args?: readonly string[]; readonly binds?: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Ends a recreation: `keep` the new container and remove the old one, or put the old one `back` and start it. */
   settleApiserver(node: NodeName, which: 'keep' | 'back', signal: AbortSignal): Promise<void>;
   /** Finishes a recreation that was cut off, whichever container is left; the apiserver runs afterwards. */

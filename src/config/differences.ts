@@ -15,7 +15,7 @@ export interface Difference {
 
 /** How hosts are reached, what RKE overwrites (images of services), what it dropped, and what tsrke itself changes. */
 const ignored =
-  /(^|\.)ssh_\w+$|^(ignore_docker_version|bastion_host|rotate_encryption_key)$|^services\.([\w-]+\.image|kubelet\.infra_container_image|kube-api\.(secrets_encryption_config|pod_security_policy))$/;
+  /(^|\.)ssh_\w+$|^(ignore_docker_version|bastion_host|rotate_encryption_key)$|^services\.([\w-]+\.image|kubelet\.infra_container_image|kube-api\.(secrets_encryption_config|extra_binds|pod_security_policy))$/;
 
 /** In the state without ever having stood in cluster.yml: RKE's own webhook file, and traces of a command that ran. */
 const ofRke = /^(authentication\.webhook\.config_file|rotate_certificates|restore)$/;

@@ -46,6 +46,8 @@ export interface ClusterConfig {
   ignoreDockerVersion: boolean;
   prefixPath: string;
   encryption: EncryptionWish;
+  /** `services.kube-api.extra_binds`. */
+  extraBinds: readonly string[];
 }
 
 /** `services.kube-api.secrets_encryption_config`. */
@@ -89,7 +91,8 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
 
   const agent = options.sshAgentAuth ?? raw['ssh_agent_auth'] === true;
   const keyPath = text(raw['ssh_key_path']) ?? '~/.ssh/id_rsa';
-  const encryption = map(map(map(raw['services'])['kube-api'])['secrets_encryption_config']);
+  const kubeApi = map(map(raw['services'])['kube-api']);
+  const encryption = map(kubeApi['secrets_encryption_config']);
   const customConfig = encryption['custom_config'] ?? undefined;
   const bastion = map(raw['bastion_host']);
   const bastionAddress = text(bastion['address']);
@@ -111,6 +114,7 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
       resources:
         encryption['resources'] === undefined ? ['secrets'] : list(encryption['resources']).map(String),
     },
+    extraBinds: list(kubeApi['extra_binds']).map(String),
   };
 }
 

@@ -18,6 +18,7 @@ import { keyId } from './key.ts';
 import { observe, type Look } from './observe.ts';
 import { done, strip } from './plan.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
+import { compactionIntervalOf } from './server-options.ts';
 import type { World } from './world.ts';
 
 export interface Outcome {
@@ -63,7 +64,8 @@ export async function carryOut(
       }
       case 'read':
       case 'write':
-      case 'prune': {
+      case 'prune':
+      case 'remake': {
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
         // Without a file to name, what the nodes may hold stays recorded until all is done.
@@ -73,7 +75,7 @@ export async function carryOut(
           isCopyEncrypted(target, look),
           signal,
         );
-        const title = `${titles[line.kind]}: ${film(line.state)}`;
+        const title = line.kind === 'remake' ? titles.remake : `${titles[line.kind]}: ${film(line.state)}`;
         await world.report.task(title, async (task) => {
           task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
@@ -81,7 +83,7 @@ export async function carryOut(
             stopHere(signal, `before ${push.node}, in the line “${title}”`);
             await world.hold(signal);
             const seen = look.members.find((each) => each.node === push.node)?.onDisk?.sha256;
-            const record = await deploy(push, seen, state, world, signal);
+            const record = await deploy(push, seen, line.kind === 'remake', state, world, signal);
             if (record !== undefined) records[push.node] = record;
             restarts += 1;
             state = { ...state, tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...records } } };
@@ -100,6 +102,7 @@ const titles = {
   read: 'make every key readable on every node',
   write: 'write with the wanted key',
   prune: 'remove what is no longer needed',
+  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
 } as const;
 
 function stopHere(signal: AbortSignal, where: string): void {
@@ -113,9 +116,6 @@ function stopHere(signal: AbortSignal, where: string): void {
   );
 }
 
-/** kube-apiserver's own compaction (--etcd-compaction-interval, 5 minutes): what is that old goes at the next one. */
-const compactionInterval = 5 * 60_000;
-
 /** No continue token or watch of before the proof may meet a value whose key is gone: with older revisions forgotten
  * it meets 410, which clients know (seen with 1.34.4 and etcd 3.5). */
 async function forgetOlder(look: Look, world: World, signal: AbortSignal): Promise<void> {
@@ -123,10 +123,12 @@ async function forgetOlder(look: Look, world: World, signal: AbortSignal): Promi
     for (const [i, { revision }] of look.census.at.entries()) await world.etcds[i]?.compact(revision, signal);
     return;
   }
+  // What is one interval old at a compaction goes with it.
+  const wait = 2 * Math.max(...look.members.map(({ container }) => compactionIntervalOf(container.args)));
   await world.report.task('wait until kube-apiserver has compacted etcd', async (task) => {
-    const end = world.clock.now().getTime() + 2 * compactionInterval;
-    for (let left = end; left > 0; left = end - world.clock.now().getTime()) {
-      task.progress(`${Math.ceil(Math.min(left, 2 * compactionInterval) / 1000)} s left`);
+    const end = world.clock.now().getTime() + wait;
+    for (let left = wait; left > 0; left = end - world.clock.now().getTime()) {
+      task.progress(`${Math.ceil(left / 1000)} s left`);
       await world.clock.sleep(Math.min(left, 10_000), signal);
       await world.hold(signal);
     }

@@ -4,6 +4,7 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
 import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
+import { lacking, spare } from './binds.ts';
 import { renderProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
 import { lookAtMember, type MemberLook } from './observe.ts';
 import type { Push } from './plan.ts';
@@ -14,11 +15,13 @@ const readyLimit = 120_000;
 
 /**
  * Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. `seen`: the sha256 of
- * the file from which the push was made. Throws FILE_CHANGED where another one lies there by now.
+ * the file from which the push was made. Throws FILE_CHANGED where another one lies there by now. `remake`: binds that
+ * cluster.yml names no more go, too; those that it names are there after any push.
  */
 export async function deploy(
   push: Push,
   seen: string | undefined,
+  remake: boolean,
   state: ClusterState,
   world: World,
   signal: AbortSignal,
@@ -35,10 +38,10 @@ export async function deploy(
     const before = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     expectKnown(push.node, before, before.onDisk?.sha256, [seen]);
     try {
-      await moveTo(push.file, before, world, task, steady);
+      await moveTo(push.file, before, bindsFor(before, remake, world), world, task, steady);
     } catch (error) {
       if (!(error instanceof TsrkeError) || error.code !== 'APISERVER_NOT_READY') throw error;
-      await putBack(push, before, error, world, task, steady);
+      await putBack(push, before, bindsFor(before, remake, world) !== undefined, error, world, task, steady);
     }
     const after = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     task.done(`${push.node} is ready`);
@@ -62,6 +65,14 @@ function expectKnown(
   });
 }
 
+/** All binds that its container is to have; undefined: those that it has. */
+function bindsFor({ container, binds }: MemberLook, remake: boolean, world: World): string[] | undefined {
+  const added = lacking(container.binds, world.binds);
+  if (added.length === 0 && !(remake && binds === 'spare')) return undefined;
+  const gone = remake ? spare(container.binds, world.binds) : [];
+  return [...container.binds.filter((each) => !gone.includes(each)), ...added];
+}
+
 function textOf(file: ProviderFile): string {
   return `${renderProviderFile(file)}\n`;
 }
@@ -69,20 +80,26 @@ function textOf(file: ProviderFile): string {
 async function moveTo(
   file: ProviderFile | undefined,
   before: MemberLook,
+  binds: readonly string[] | undefined,
   world: World,
   task: TaskReport,
   signal: AbortSignal,
 ): Promise<void> {
   const { node, path, container } = before;
+  const recreate = async (args: readonly string[], sha256: string | undefined) => {
+    await world.runtime.recreateApiserver(node, { args, ...(binds === undefined ? {} : { binds }) }, signal);
+    await shownReady(node, sha256, world, task, signal);
+    await world.runtime.settleApiserver(node, 'keep', signal);
+  };
   if (file === undefined) {
-    if (before.flag) {
-      task.progress('recreating kube-apiserver without the provider file');
-      await world.runtime.recreateApiserver(node, withoutFlag(container.args), signal);
-      await shownReady(node, undefined, world, task, signal);
-      await world.runtime.settleApiserver(node, 'keep', signal);
+    if (before.flag || binds !== undefined) {
+      task.progress(
+        `recreating kube-apiserver ${before.flag ? 'without the provider file' : 'with other binds'}`,
+      );
+      await recreate(withoutFlag(container.args), undefined);
     }
     await world.files.remove(node, path, before.onDisk?.sha256, signal);
-    if (!before.flag && !before.ready) {
+    if (!before.flag && binds === undefined && !before.ready) {
       await world.runtime.restartApiserver(node, signal);
       await shownReady(node, undefined, world, task, signal);
     }
@@ -94,19 +111,16 @@ async function moveTo(
     const written = await world.files.replace(node, path, textOf(file), sha256, signal);
     sha256 = written.sha256;
   }
-  if (before.flag) {
+  if (!before.flag) {
+    task.progress('recreating kube-apiserver with the provider file');
+    await recreate([...withoutFlag(container.args), `${providerFlag}=${path}`], sha256);
+  } else if (binds !== undefined) {
+    task.progress('recreating kube-apiserver with other binds');
+    await recreate(container.args, sha256);
+  } else {
     task.progress('restarting kube-apiserver');
     await world.runtime.restartApiserver(node, signal);
     await shownReady(node, sha256, world, task, signal);
-  } else {
-    task.progress('recreating kube-apiserver with the provider file');
-    await world.runtime.recreateApiserver(
-      node,
-      [...withoutFlag(container.args), `${providerFlag}=${path}`],
-      signal,
-    );
-    await shownReady(node, sha256, world, task, signal);
-    await world.runtime.settleApiserver(node, 'keep', signal);
   }
 }
 
@@ -157,6 +171,7 @@ async function shownReady(
 async function putBack(
   push: Push,
   before: MemberLook,
+  otherBinds: boolean,
   error: TsrkeError,
   world: World,
   task: TaskReport,
@@ -174,7 +189,11 @@ async function putBack(
       await world.runtime.settleApiserver(node, 'back', signal);
       await shownReady(node, undefined, world, task, signal);
       await world.files.remove(node, path, present, signal);
-    } else if (push.file === undefined) {
+    } else if (push.file === undefined || (otherBinds && before.flag)) {
+      // The container of before, and the file that it had.
+      if (push.file !== undefined) {
+        await world.files.replace(node, path, textOf(push.fallback), present, signal);
+      }
       await world.runtime.settleApiserver(node, 'back', signal);
       await shownReady(node, undefined, world, task, signal);
     } else {

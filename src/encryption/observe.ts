@@ -6,6 +6,7 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHash, readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
 import { stale, type ClusterState, type LoadedRecord, type ProofRecord } from '../state/rkestate.ts';
+import { lacking, spare } from './binds.ts';
 import {
   keysOf,
   localKeysOf,
@@ -62,7 +63,7 @@ export interface Known {
 const reportsHash = 34;
 
 export async function lookAtMember(
-  world: Pick<World, 'files' | 'runtime' | 'kube'>,
+  world: Pick<World, 'files' | 'runtime' | 'kube' | 'binds'>,
   node: NodeName,
   loaded: ClusterState['tsrke']['loaded'],
   signal: AbortSignal,
@@ -77,10 +78,17 @@ export async function lookAtMember(
   const file = onDisk === undefined ? undefined : parseProviderFile(onDisk.text, `${node}: ${path}`);
   const { ready, serves } = await readiness(world.kube, node, signal);
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
-  const look = { node, flag: flagPath !== undefined, file, ready, container, path, onDisk, minor };
+  const binds = bindsOf(container, world.binds);
+  const look = { node, flag: flagPath !== undefined, file, ready, binds, container, path, onDisk, minor };
   const asks = flagPath !== undefined && (minor ?? 0) >= reportsHash;
   const reported = asks ? await loadedHash(world.kube, node, signal) : undefined;
   return { ...look, loaded: loadedBy({ ...look, reported, record: loaded[node] }) };
+}
+
+/** Whether the container's binds are those that are wanted. */
+export function bindsOf(container: ApiserverContainer, wanted: World['binds']): MemberSeen['binds'] {
+  if (spare(container.binds, wanted).length > 0) return 'spare';
+  return lacking(container.binds, wanted).length > 0 ? 'lacking' : 'as wanted';
 }
 
 /** Whether what is on a node's disk is what its kube-apiserver has loaded, by all that can be known of it. */
@@ -230,8 +238,8 @@ async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal)
 
 function essence(members: readonly MemberLook[]): string {
   return JSON.stringify(
-    members.map(({ node, flag, loaded, ready, onDisk, container }) => {
-      return [node, flag, loaded, ready, onDisk?.sha256, container.startedAt];
+    members.map(({ node, flag, loaded, ready, binds, onDisk, container }) => {
+      return [node, flag, loaded, ready, binds, onDisk?.sha256, container.startedAt];
     }),
   );
 }

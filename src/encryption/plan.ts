@@ -6,6 +6,7 @@
  *   write    every member writes with the target's key       before anything is rewritten
  *   rewrite  etcd shows nothing but that key                 before any key goes
  *   prune    the target itself
+ *   remake   containers with the wanted binds; one that only lacks some gets them with whatever line comes first
  */
 import type { NodeName } from '../ports.ts';
 import { withReadKeys } from './compose.ts';
@@ -29,6 +30,8 @@ export interface MemberSeen {
   /** Whether what is on its disk is what it has loaded; 'unknown': it cannot tell (before 1.34), nobody recorded it. */
   readonly loaded: 'yes' | 'no' | 'unknown';
   readonly ready: boolean;
+  /** Whether its container lacks binds that cluster.yml names, or has some that it names no more. */
+  readonly binds: 'as wanted' | 'lacking' | 'spare';
 }
 
 export interface Seen {
@@ -53,7 +56,7 @@ export interface Push {
 
 export type Line =
   | {
-      readonly kind: 'read' | 'write' | 'prune';
+      readonly kind: 'read' | 'write' | 'prune' | 'remake';
       readonly pushes: readonly Push[];
       readonly state: ProviderFile;
     }
@@ -92,7 +95,8 @@ function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen
     members: seen.members.map((member) => {
       if (!pushed.has(member.node)) return member;
       const file = pushed.get(member.node);
-      return { node: member.node, flag: file !== undefined, file, loaded: 'yes', ready: true };
+      const binds = line.kind !== 'remake' && member.binds === 'spare' ? 'spare' : 'as wanted';
+      return { node: member.node, flag: file !== undefined, file, loaded: 'yes', ready: true, binds };
     }),
   };
 }
@@ -123,7 +127,10 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
   };
   const onlyWriteKeys = resources.every(isWritten);
   const settled =
-    onlyWriteKeys && seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready);
+    onlyWriteKeys &&
+    seen.members.every(
+      (each) => asTarget(each) && each.loaded !== 'no' && each.ready && each.binds === 'as wanted',
+    );
   if (settled) return done;
 
   // A member that is not ready is worked on first: no other is restarted until it serves.
@@ -178,7 +185,11 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     file: off ? undefined : target,
     fallback: member.flag ? own : undefined,
   }));
-  return pushes.length > 0 ? { kind: 'prune', pushes: order(pushes), state: target } : done;
+  if (pushes.length > 0) return { kind: 'prune', pushes: order(pushes), state: target };
+  const remade = seen.members
+    .filter(({ binds }) => binds !== 'as wanted')
+    .map(({ node, file }): Push => ({ node, file, fallback: file }));
+  return remade.length > 0 ? { kind: 'remake', pushes: order(remade), state: target } : done;
 }
 
 /** Every key that a member writes with (loaded, or by the file on its disk), that etcd holds, or that the target writes. */

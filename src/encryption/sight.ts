@@ -31,6 +31,7 @@ export interface NodeSight {
   /** sha256 of the file that kube-apiserver says it has loaded (from 1.34). */
   readonly reported: string | undefined;
   readonly loaded: MemberSeen['loaded'];
+  readonly binds: MemberSeen['binds'];
 }
 
 export interface Sight {

@@ -119,8 +119,9 @@ export function transitionOf(
   };
 }
 
-/** Brings nodes back to the files they have: the change itself is where it was. */
+/** Brings nodes back to the files they have, or their containers to their binds: the change itself is where it was. */
 function isRepair(line: Line, own: readonly OwnFile[]): boolean {
+  if (line.kind === 'remake') return true;
   if (!('pushes' in line)) return false;
   return line.pushes.every(({ node, file = noFile }) => {
     const mine = own.find((each) => each.node === node);

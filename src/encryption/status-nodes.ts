@@ -144,5 +144,8 @@ function step(seen: NodeSight, { goal, next, open }: RowContext): NodeProblem[] 
     if (open) return not(`is still to be given the next file (${film(own)})`);
     return not(`its file is not the one of the state: ${film(own)}`);
   }
-  return onDisk !== undefined && !flag ? not('has a provider file that no flag names') : [];
+  if (onDisk !== undefined && !flag) return not('has a provider file that no flag names');
+  return seen.binds === 'as wanted'
+    ? []
+    : not('its container has other binds than the extra_binds of cluster.yml');
 }

@@ -1,6 +1,7 @@
 /** What the engine is given: the ports, and a state that is durable once `save` has resolved. */
 import type { Clock, ContainerRuntime, Etcd, KubeApi, NodeFiles, NodeName, Report } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
+import type { WantedBinds } from './binds.ts';
 
 export interface World {
   readonly files: NodeFiles;
@@ -10,6 +11,7 @@ export interface World {
   readonly etcds: readonly Etcd[];
   /** kube-apiserver's --etcd-prefix. */
   readonly etcdPrefix: string;
+  readonly binds: WantedBinds;
   /** Names of keys that the state here lacks and the cluster's own copy of it has. */
   readonly keysElsewhere: readonly string[];
   /** Minor version of cluster.yml's Kubernetes, where no apiserver tells its own. */

@@ -103,6 +103,7 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
         running: isUp(info),
         startedAt: info.State.StartedAt,
         args: argumentsOf(commandOf(info)),
+        binds: info.HostConfig.Binds ?? [],
         image: info.Config.Image,
         hostname: await hostnameOf(docker, info),
         interrupted: isInterrupted(statesOf(inspected)),
@@ -118,12 +119,12 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
       else await start(docker, inUse);
     },
 
-    async recreateApiserver(node, args, signal) {
+    async recreateApiserver(node, change, signal) {
       const docker = await options.docker(node, signal);
       if (isInterrupted(statesOf(await inspectApiserver(docker)))) await finish(node, signal, undefined);
       const info = await inspect(docker, inUse);
       if (info === undefined) throw missing(node);
-      const definition = definitionOf(info, args, await imageFor(docker, node, info));
+      const definition = definitionOf(info, change, await imageFor(docker, node, info));
       if (!(await create(docker, fresh, definition))) {
         throw new TsrkeError('DOCKER', `a container named ${fresh} has just appeared`, {
           node,
@@ -227,13 +228,17 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
   }
 }
 
-/** All of a container as inspected, save arguments and image. */
-function definitionOf(info: ContainerInspectInfo, args: readonly string[], image: string): object {
+/** All of a container as inspected, save what is to change and the image. */
+function definitionOf(
+  info: ContainerInspectInfo,
+  { args, binds }: Parameters<ContainerRuntime['recreateApiserver']>[1],
+  image: string,
+): object {
   const config: Record<string, unknown> = {
     ...info.Config,
-    ...withArguments(commandOf(info), args),
+    ...(args === undefined ? {} : withArguments(commandOf(info), args)),
     Image: image,
-    HostConfig: info.HostConfig,
+    HostConfig: binds === undefined ? info.HostConfig : { ...info.HostConfig, Binds: binds },
   };
   // Docker names such containers after the host by itself, and refuses to be told.
   if (sharesHostname(info)) delete config['Hostname'];

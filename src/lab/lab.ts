@@ -38,6 +38,8 @@ export interface LabOptions {
   readonly through?: (model: LabModel) => LabSurface;
   /** Lets a user in over SSH who proved the key, or breaks off by rejecting; default: lets in. */
   readonly login?: ((node: string, accept: () => void) => Promise<void>) | undefined;
+  /** false: a firewall lets nobody through to this port of the node now. */
+  readonly listens?: (node: string, port: number) => boolean;
   /** true: nodes behind a bastion even where the machine has addresses for them. */
   readonly bastion?: boolean;
 }
@@ -97,7 +99,8 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     behindBastion,
     login: options.login,
     listens: (node, port) =>
-      port !== 6443 || model.running().some((each) => each.node === node && each.listens),
+      (options.listens?.(node, port) ?? true) &&
+      (port !== 6443 || model.running().some((each) => each.node === node && each.listens)),
     run: (command) => etcdctl(model.etcd, command),
   });
   const files = writeClusterFiles({

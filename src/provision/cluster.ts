@@ -14,6 +14,7 @@ import type { StateStore } from '../state/store.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { ClusterLock } from './lock.ts';
 import { candidates, members } from './members.ts';
+import { recordedBinds } from './record.ts';
 
 export interface ConnectOptions {
   readonly config: ClusterConfig;
@@ -99,6 +100,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         kube,
         etcds,
         etcdPrefix: prefix,
+        binds: { wanted: config.extraBinds, former: recordedBinds(state) },
         keysElsewhere: met.lacks,
         minor: Number(/^v?1\.(\d+)/.exec(config.kubernetesVersion ?? defaultVersion)?.[1]),
         clock,

@@ -15,7 +15,7 @@ import type { Report } from '../ports.ts';
 import { serialiseState, stale, type ClusterState } from '../state/rkestate.ts';
 import { fileStore, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
-import { isOn, isRecorded, withEnabled, withLoaded, withProof } from './record.ts';
+import { isOn, isRecorded, withBinds, withEnabled, withLoaded, withProof } from './record.ts';
 import { wantedOf } from './wanted.ts';
 
 export interface EncryptionOptions extends LoadOptions {
@@ -70,7 +70,12 @@ async function change(
   cluster: Cluster,
   { action, report, signal }: EncryptionOptions,
 ): Promise<string> {
-  const { world, state: before, copyAgrees } = cluster;
+  const { state: before, copyAgrees } = cluster;
+  // Only `up` takes anything away that cluster.yml names no more; what a provider file needs every command mounts.
+  const { wanted: wantedBinds, former } = cluster.world.binds;
+  const kept = action === 'up' ? [] : former.filter((each) => !wantedBinds.includes(each));
+  const binds = [...wantedBinds, ...kept];
+  const world: World = { ...cluster.world, binds: { wanted: binds, former } };
   const proof = copyAgrees && before.tsrke.transition === undefined ? before.tsrke.proof : undefined;
   const seen = await report.task('look at the nodes and at etcd', () =>
     observe(world, before, signal, { proof }),
@@ -96,12 +101,14 @@ async function change(
   }
 
   const finished = (state: ClusterState) =>
-    withEnabled(withFinished(target, state, world.clock.now()), target);
+    withBinds(withEnabled(withFinished(target, state, world.clock.now()), target), binds);
   if (strip(target, seen).length === 0 && !chosen.minted) {
     const unsaved = { ...before, document: finished(before).document };
     if (
       cluster.metNewHost() ||
       !isRecorded(target, before) ||
+      // What passes had shown without etcd is proved now.
+      (before.tsrke.proof === undefined && seen.census !== undefined) ||
       serialiseState(unsaved) !== serialiseState(before)
     ) {
       const met = withLoaded(finished(chosen.state), seen.members);

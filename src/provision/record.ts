@@ -43,7 +43,7 @@ export function withLoaded(state: ClusterState, seen: readonly MemberLook[]): Cl
   };
 }
 
-/** Only this of the stored rkeConfig changes: whatever else differs in cluster.yml was not acted on. */
+/** Only this and the binds change in the stored rkeConfig: whatever else differs in cluster.yml was not acted on. */
 export function withEnabled(state: ClusterState, target: ProviderFile): ClusterState {
   const half = (part: RkeHalf | undefined): RkeHalf => {
     const services = part?.rkeConfig?.['services'] as JsonObject | undefined;
@@ -56,6 +56,35 @@ export function withEnabled(state: ClusterState, target: ProviderFile): ClusterS
     const config = { ...present, enabled: true, ...(custom === undefined ? {} : { customConfig: custom }) };
     const { secretsEncryptionConfig: _old, ...others } = kubeApi;
     const next = isOn(target) ? { ...others, secretsEncryptionConfig: config } : others;
+    return { ...part, rkeConfig: { ...part.rkeConfig, services: { ...services, kubeApi: next } } };
+  };
+  const { document } = state;
+  return {
+    ...state,
+    document: {
+      ...document,
+      desiredState: half(document.desiredState),
+      currentState: half(document.currentState),
+    },
+  };
+}
+
+/** `services.kubeApi.extraBinds` of what was deployed. */
+export function recordedBinds({ document }: ClusterState): string[] {
+  const services = document.currentState?.rkeConfig?.['services'] as JsonObject | undefined;
+  const binds = (services?.['kubeApi'] as JsonObject | undefined)?.['extraBinds'];
+  return Array.isArray(binds) ? binds.map(String) : [];
+}
+
+/** The binds that all containers have by now. */
+export function withBinds(state: ClusterState, binds: readonly string[]): ClusterState {
+  const half = (part: RkeHalf | undefined): RkeHalf => {
+    const services = part?.rkeConfig?.['services'] as JsonObject | undefined;
+    const kubeApi = services?.['kubeApi'] as JsonObject | undefined;
+    if (part?.rkeConfig === undefined || services === undefined || kubeApi === undefined) return part ?? {};
+    const { extraBinds = [], ...others } = kubeApi;
+    if (sameJson(extraBinds, [...binds])) return part;
+    const next = binds.length === 0 ? others : { ...others, extraBinds: [...binds] };
     return { ...part, rkeConfig: { ...part.rkeConfig, services: { ...services, kubeApi: next } } };
   };
   const { document } = state;

@@ -1,10 +1,11 @@
 /** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
 import { setMaxListeners } from 'node:events';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import type { WantedBinds } from '../encryption/binds.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
-import { loadedBy, recordedFiles } from '../encryption/observe.ts';
+import { bindsOf, loadedBy, recordedFiles } from '../encryption/observe.ts';
 import type { NodeSight, Sight } from '../encryption/sight.ts';
 import { providerPath, providerPathOf } from '../encryption/world.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
@@ -15,6 +16,7 @@ import { StateKeeper } from '../state/keeper.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { certificateOf, etcdsOf } from './cluster.ts';
+import { recordedBinds } from './record.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
 
@@ -58,14 +60,13 @@ export async function withSight<T>(
       `look at ${counted(nodes.length, 'controlplane node')} and at etcd`,
       async (task) => {
         const named = new Set(config.nodes.map(({ address }) => address));
+        const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
         const recorded = new Set(recordedNodes(state).map(({ address }) => address));
         const seen = await Promise.all(
-          nodes.map((node) =>
-            sightOf(node, links, state, signal, {
-              named: named.has(node.address),
-              recorded: recorded.has(node.address),
-            }),
-          ),
+          nodes.map((node) => {
+            const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
+            return sightOf(node, links, { state, binds, known }, signal);
+          }),
         );
         const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
         const [stored, strangers, stale, holder] = await Promise.all([
@@ -90,18 +91,24 @@ export async function withSight<T>(
   }
 }
 
+interface Known {
+  readonly state: ClusterState;
+  readonly binds: WantedBinds;
+  readonly known: Pick<NodeSight, 'named' | 'recorded'>;
+}
+
 /** All that one node shows. A part that cannot be seen leaves the others as they are. */
 async function sightOf(
   { name: node, address }: ConfigNode,
   links: Links,
-  state: ClusterState,
+  { state, binds, known }: Known,
   signal: AbortSignal,
-  known: Pick<NodeSight, 'named' | 'recorded'>,
 ): Promise<NodeSight> {
   const nothing: NodeSight = {
     ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
     ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
     ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
+    binds: 'as wanted',
   };
   let seen = nothing;
   try {
@@ -111,7 +118,7 @@ async function sightOf(
     if (container === undefined) return seen;
     const named = providerPathOf(container.args);
     const path = named ?? providerPath;
-    seen = { ...seen, flag: named !== undefined, path };
+    seen = { ...seen, flag: named !== undefined, path, binds: bindsOf(container, binds) };
     const [found, api] = await Promise.all([
       links.files.read(node, path, signal),
       sightOfServer(links, node, named !== undefined, signal),

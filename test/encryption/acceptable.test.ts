@@ -6,10 +6,18 @@ import type { Line } from '../../src/encryption/plan.ts';
 import { secretsFile } from './samples.ts';
 
 function member(minor: number | undefined, ...args: string[]): MemberLook {
-  const container = { running: true, startedAt: '', args, image: '', hostname: '', interrupted: false };
+  const container = {
+    running: true,
+    startedAt: '',
+    args,
+    binds: [],
+    image: '',
+    hostname: '',
+    interrupted: false,
+  };
   return {
     ...{ node: 'n0', flag: true, file: undefined, loaded: 'yes', ready: true, path: '/p', onDisk: undefined },
-    ...{ container, minor },
+    ...{ container, minor, binds: 'as wanted' },
   };
 }
 

@@ -148,7 +148,14 @@ class Cluster {
 
   seen() {
     const members = this.nodes.map(({ name, disk }): MemberSeen => {
-      return { node: name, flag: disk !== undefined, file: disk, loaded: 'yes', ready: true };
+      return {
+        node: name,
+        flag: disk !== undefined,
+        file: disk,
+        loaded: 'yes',
+        ready: true,
+        binds: 'as wanted',
+      };
     });
     return { members, stored: new Map([...this.objects].map(([name, ref]) => [name, [ref]])), recorded: [] };
   }

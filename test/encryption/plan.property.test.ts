@@ -151,6 +151,7 @@ class Cluster {
         flag,
         file: disk,
         ready,
+        binds: 'as wanted',
         loaded: state ? 'yes' : this.#reportsHash || disk === undefined ? 'no' : 'unknown',
       };
     });

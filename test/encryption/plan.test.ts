@@ -13,7 +13,14 @@ import { secretsFile, targets } from './samples.ts';
 function film(count: number, from: ProviderFile, target: ProviderFile): string[] {
   const flag = from.entries.length > 0;
   const members = Array.from({ length: count }, (_, i): MemberSeen => {
-    return { node: `n${i}`, flag, file: flag ? from : undefined, loaded: 'yes', ready: true };
+    return {
+      node: `n${i}`,
+      flag,
+      file: flag ? from : undefined,
+      loaded: 'yes',
+      ready: true,
+      binds: 'as wanted',
+    };
   });
   const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
   return strip(target, { members, stored, recorded: flag ? [from] : [] }).map((line) => {
@@ -51,7 +58,7 @@ test.each<[string, number, string, ProviderFile, string[]]>([
 test('with one node the file to fall back to reads the new key', () => {
   const from = targets.a;
   const line = nextLine(targets.b, {
-    members: [{ node: 'n0', flag: true, file: from, loaded: 'yes', ready: true }],
+    members: [{ node: 'n0', flag: true, file: from, loaded: 'yes', ready: true, binds: 'as wanted' }],
     stored: new Map([['secrets', [writeKeyOf(from, 'secrets')]]]),
     recorded: [from],
   });
@@ -59,9 +66,23 @@ test('with one node the file to fall back to reads the new key', () => {
   expect(filmOf(push?.fallback ?? noFile)).toBe('secrets: aescbc:a,aescbc:b,identity');
 });
 
+test('binds come with whatever restarts a node, and go at the very end', () => {
+  const kinds = (binds: MemberSeen['binds'], from: ProviderFile, target: ProviderFile) => {
+    const members = ['n0', 'n1'].map((node): MemberSeen => {
+      return { node, flag: true, file: from, loaded: 'yes', ready: true, binds };
+    });
+    const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
+    return strip(target, { members, stored, recorded: [from] }).map(({ kind }) => kind);
+  };
+  expect(kinds('lacking', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune']);
+  expect(kinds('spare', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune', 'remake']);
+  expect(kinds('lacking', targets.a, targets.a)).toEqual(['remake']);
+  expect(kinds('spare', targets.a, targets.a)).toEqual(['remake']);
+});
+
 test('a node that is not ready is worked on first', () => {
   const members = ['n0', 'n1', 'n2'].map((node): MemberSeen => {
-    return { node, flag: true, file: targets.a, loaded: 'yes', ready: node !== 'n2' };
+    return { node, flag: true, file: targets.a, loaded: 'yes', ready: node !== 'n2', binds: 'as wanted' };
   });
   const stored = new Map([['secrets', [writeKeyOf(targets.a, 'secrets')]]]);
   const line = nextLine(targets.b, { members, stored, recorded: [targets.a] });

@@ -21,13 +21,14 @@ function node(name: string, strip: string, more: Partial<NodeSight> = {}): NodeS
     ...{ node: name, address: `10.0.0.${name.slice(1)}`, named: true, recorded: true, reachable: true },
     failure: undefined,
     container: {
-      ...{ running: true, startedAt: '2026-11-25T11:00:00Z', args: [], image: '', hostname: name },
+      ...{ running: true, startedAt: '2026-11-25T11:00:00Z', args: [], image: '', hostname: name, binds: [] },
       interrupted: false,
     },
     ...{ flag: strip !== '', path: '/etc/kubernetes/ssl/encryption.yaml', file, fileProblem: undefined },
     onDisk: strip === '' ? undefined : { sha256, mode: 0o600, uid: 0 },
     readiness: { serves: true, ready: true, failing: [] },
     ...{ minor: 34, version: 'v1.34.4', reported: strip === '' ? undefined : sha256, loaded: 'yes' },
+    binds: 'as wanted',
     ...more,
   };
 }
@@ -258,6 +259,13 @@ const rows: readonly Row[] = [
     ),
     problems: ['node-not-ready n3'],
     says: /is not ready: informer-sync/,
+  },
+  {
+    given: 'a container without a bind that cluster.yml names',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { binds: 'lacking' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /other binds than the extra_binds of cluster\.yml/,
   },
   {
     given: 'a file that others can read',

@@ -57,6 +57,7 @@ describe('the apiserver is described', () => {
       args: rkeArgs,
       image: rke.Config.Image,
       hostname: 'h1',
+      binds: ['/etc/kubernetes:/etc/kubernetes', '/var/log/kube-audit:/var/log/kube-audit'],
       interrupted: false,
     });
   });
@@ -127,7 +128,7 @@ describe('a restart', () => {
 describe('a recreation', () => {
   test('changes the arguments and nothing else', async () => {
     running();
-    await host.open().runtime.recreateApiserver('h1', newArgs, signal);
+    await host.open().runtime.recreateApiserver('h1', { args: newArgs }, signal);
     const made = host.docker.find('kube-apiserver');
     expect(made?.config).toEqual({
       ...rke.Config,
@@ -140,7 +141,7 @@ describe('a recreation', () => {
   test('keeps the old one aside, stopped and without a policy, until it is settled', async () => {
     running();
     const { runtime } = host.open();
-    await runtime.recreateApiserver('h1', newArgs, signal);
+    await runtime.recreateApiserver('h1', { args: newArgs }, signal);
     expect(host.docker.find('old-kube-apiserver')).toMatchObject({
       running: false,
       hostConfig: { RestartPolicy: { Name: 'no' } },
@@ -157,7 +158,7 @@ describe('a recreation', () => {
   test('that goes back leaves what was there before, with its policy', async () => {
     const before = running('kube-apiserver', 'unless-stopped');
     const { runtime } = host.open();
-    await runtime.recreateApiserver('h1', newArgs, signal);
+    await runtime.recreateApiserver('h1', { args: newArgs }, signal);
     await runtime.settleApiserver('h1', 'back', signal);
     expect(host.docker.containers).toEqual([before]);
     expect(before).toMatchObject({
@@ -176,7 +177,7 @@ describe('a recreation', () => {
 
   test('never has two running, and takes its steps in the safe order', async () => {
     running();
-    await host.open().runtime.recreateApiserver('h1', newArgs, signal);
+    await host.open().runtime.recreateApiserver('h1', { args: newArgs }, signal);
     expect(host.docker.effects).toEqual([
       'create tsrke-new-kube-apiserver',
       'policy no of kube-apiserver',
@@ -192,7 +193,7 @@ describe('a recreation', () => {
     const container = running();
     container.config['Entrypoint'] = ['/opt/rke-tools/entrypoint.sh', 'kube-apiserver'];
     container.config['Cmd'] = ['--a=1'];
-    await host.open().runtime.recreateApiserver('h1', ['--b=2'], signal);
+    await host.open().runtime.recreateApiserver('h1', { args: ['--b=2'] }, signal);
     expect(host.docker.find('kube-apiserver')?.config).toMatchObject({
       Entrypoint: ['/opt/rke-tools/entrypoint.sh', 'kube-apiserver'],
       Cmd: ['--b=2'],
@@ -204,7 +205,7 @@ describe('a recreation', () => {
     host.docker.images.set('another', rke.Image);
     if (what === 'gone') host.docker.images.delete(rke.Config.Image);
     else host.docker.images.set(rke.Config.Image, 'sha256:another');
-    await host.open().runtime.recreateApiserver('h1', newArgs, signal);
+    await host.open().runtime.recreateApiserver('h1', { args: newArgs }, signal);
     expect(host.docker.find('kube-apiserver')).toMatchObject({
       image: rke.Image,
       config: { Image: rke.Image },
@@ -215,7 +216,9 @@ describe('a recreation', () => {
   test('that Docker refuses has touched nothing', async () => {
     const before = running();
     host.docker.images.clear();
-    await expect(host.open().runtime.recreateApiserver('h1', newArgs, signal)).rejects.toMatchObject({
+    await expect(
+      host.open().runtime.recreateApiserver('h1', { args: newArgs }, signal),
+    ).rejects.toMatchObject({
       code: 'DOCKER',
       node: 'h1',
     });
@@ -226,7 +229,7 @@ describe('a recreation', () => {
   test('finishes one that was cut off before it begins', async () => {
     running();
     deploy('tsrke-new-kube-apiserver', 'always', ['--stale']);
-    await host.open().runtime.recreateApiserver('h1', newArgs, signal);
+    await host.open().runtime.recreateApiserver('h1', { args: newArgs }, signal);
     expect(await host.open().runtime.apiserver('h1', signal)).toMatchObject({ args: newArgs });
     expect(names()).toEqual(['kube-apiserver', 'old-kube-apiserver']);
   });
@@ -271,7 +274,7 @@ describe('cut off after each of its effects', () => {
   test.each([false, true])('a recreation is finished by the next run (host rebooted: %s)', async (reboot) => {
     const hosts = host.open();
     const cuts = await cutOffAfterEach(
-      (abort) => hosts.runtime.recreateApiserver('h1', newArgs, abort),
+      (abort) => hosts.runtime.recreateApiserver('h1', { args: newArgs }, abort),
       async (cut) => {
         if (reboot) host.docker.reboot();
         const seen = await hosts.runtime.apiserver('h1', signal);
@@ -292,7 +295,7 @@ describe('cut off after each of its effects', () => {
       async (abort) => {
         const cut = host.docker.powerFailsAfter;
         host.docker.powerFailsAfter = Infinity;
-        await hosts.runtime.recreateApiserver('h1', newArgs, abort);
+        await hosts.runtime.recreateApiserver('h1', { args: newArgs }, abort);
         host.docker.effects.length = 0;
         host.docker.powerFailsAfter = cut;
         await hosts.runtime.settleApiserver('h1', which, abort);
@@ -313,7 +316,7 @@ describe('cut off after each of its effects', () => {
         async (abort) => {
           const cut = host.docker.powerFailsAfter;
           host.docker.powerFailsAfter = first;
-          await hosts.runtime.recreateApiserver('h1', newArgs, abort).catch(() => undefined);
+          await hosts.runtime.recreateApiserver('h1', { args: newArgs }, abort).catch(() => undefined);
           host.docker.effects.length = 0;
           host.docker.powerFailsAfter = cut;
           await hosts.runtime.finishRecreation('h1', abort);

@@ -63,17 +63,18 @@ type Method = (
   callback: (error: ServiceError | null, response: unknown) => void,
 ) => unknown;
 
+/** `endpoints` as in `198.51.100.11:2379`. */
 export function openEtcd(
-  addresses: readonly string[],
+  endpoints: readonly string[],
   tls: { readonly ca: string; readonly cert: string; readonly key: string },
 ): LabEtcd {
   const service = (
     loadPackageDefinition(definition) as unknown as { etcdserverpb: { KV: ServiceClientConstructor } }
   ).etcdserverpb.KV;
   const secure = credentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.cert));
-  const members = addresses.map(
-    (address) =>
-      new service(`${address}:2379`, secure, {
+  const members = endpoints.map(
+    (endpoint) =>
+      new service(endpoint, secure, {
         'grpc.ssl_target_name_override': 'localhost',
         'grpc.max_receive_message_length': 256 << 20,
         'grpc.max_send_message_length': 256 << 20,

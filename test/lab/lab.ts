@@ -45,6 +45,10 @@ export interface LabHost {
   reboot(): Promise<void>;
   unplug(): Promise<void>;
   plug(): Promise<void>;
+  /** etcd answers the host's own root (kube-apiserver, etcd) only: nobody else, also not `operator` through SSH. */
+  hideEtcd(): Promise<void>;
+  /** Ends `hideEtcd`. */
+  showEtcd(): Promise<void>;
   /** How often kube-apiserver's container was started since the lab was open: restarts, recreations, reboots. */
   apiserverStarts(): Promise<number>;
 }

@@ -28,6 +28,7 @@ export async function openMemoryLab(
   const dir = mkdtempSync(join(tmpdir(), 'tsrke-memory-lab-'));
   const names = ['h1', 'h2', 'h3'].slice(0, options.hosts ?? 1);
   const starts = new Starts();
+  const hidden = new Set<string>();
   const lab = await startLab({
     dir,
     controlplane: names,
@@ -36,6 +37,7 @@ export async function openMemoryLab(
     startTime: 100,
     through: (model) => through(starts.watch(model)),
     login,
+    listens: (node, port) => port !== 2379 || !hidden.has(node),
   });
   if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
@@ -43,7 +45,7 @@ export async function openMemoryLab(
 
   const doors = new Doors();
   const hosts = await Promise.all(
-    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), starts)),
+    lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), starts, hidden)),
   );
   const apiservers = new Map<string, number>();
   for (const { name, address } of hosts) {
@@ -140,6 +142,7 @@ async function hostOf(
   doors: Doors,
   socketPath: string,
   starts: Starts,
+  hidden: Set<string>,
 ): Promise<LabHost> {
   const { model, servers } = lab;
   await doors.open((stream) => servers.docker(name, stream), socketPath);
@@ -187,6 +190,14 @@ async function hostOf(
       return Promise.resolve();
     },
     plug: () => servers.plug(name),
+    hideEtcd() {
+      hidden.add(name);
+      return Promise.resolve();
+    },
+    showEtcd() {
+      hidden.delete(name);
+      return Promise.resolve();
+    },
     apiserverStarts: () => Promise.resolve(starts.count(name)),
   };
 }

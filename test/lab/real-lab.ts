@@ -128,9 +128,21 @@ function hostOf(name: string): RealHost {
     const [pid = ''] = (await readFile(`${stateDir}/${name}/init`, 'utf8')).split(' ');
     return `/proc/${pid}/root${path}`;
   };
+  const address = `198.51.100.${10 + Number(name.slice(1))}`;
+  const firewall = async (action: '-I' | '-D') => {
+    const toEtcd = '-p tcp --dport 2379';
+    const reject = '-j REJECT --reject-with tcp-reset';
+    for (const rule of [
+      `INPUT ${toEtcd} -s 198.51.100.1 ${reject}`,
+      `OUTPUT ${toEtcd} -m owner ! --uid-owner 0 ${reject}`,
+    ]) {
+      const { code, stderr } = await sh(`iptables ${action} ${rule}`);
+      if (code !== 0) throw new Error(`iptables ${action} ${rule}: ${stderr}`);
+    }
+  };
   return {
     name,
-    address: `198.51.100.${10 + Number(name.slice(1))}`,
+    address,
     docker,
     sh,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
@@ -167,6 +179,8 @@ function hostOf(name: string): RealHost {
     reboot: () => script('hosts.sh', 'reboot', name),
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
+    hideEtcd: () => firewall('-I'),
+    showEtcd: () => firewall('-D'),
     async apiserverStarts() {
       const starts = await readFile(`${stateDir}/${name}/starts`, 'utf8').catch(() => '');
       return starts.split('\n').filter((line) => line.includes('"kube-apiserver"')).length;
@@ -406,7 +420,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
   });
   const node = fixture.certificate('kube-node');
   const etcd = openEtcd(
-    hosts.map(({ address }) => address),
+    hosts.map(({ address }) => `${address}:2379`),
     { ca, cert: node.certificatePEM, key: node.keyPEM },
   );
   const clients = new Set<RunningClients>();

@@ -155,7 +155,11 @@ describe('kube-apiserver and its provider file', () => {
   });
 
   it('does not start without the flag where only automatic reload is asked for', async () => {
-    await links.runtime.recreateApiserver('cp-1', [`${providerFlag}-automatic-reload=true`], signal);
+    await links.runtime.recreateApiserver(
+      'cp-1',
+      { args: [`${providerFlag}-automatic-reload=true`] },
+      signal,
+    );
     clock.advance(3_000);
     expect((await readiness(kube, 'cp-1', signal)).serves).toBe(false);
   });
@@ -329,7 +333,7 @@ describe('hosts', () => {
   });
 
   it('a container without a policy, or never started, stays down after a reboot', async () => {
-    await links.runtime.recreateApiserver('cp-1', ['--secure-port=6443'], signal);
+    await links.runtime.recreateApiserver('cp-1', { args: ['--secure-port=6443'] }, signal);
     model.reboot('cp-1');
     const states = model.engine('cp-1').containers.map(({ name, status }) => [name, status]);
     expect(Object.fromEntries(states)).toEqual({

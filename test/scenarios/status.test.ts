@@ -142,7 +142,7 @@ for (const { change, phases } of changes) {
   });
 }
 
-it('beside a run that is at work: it says so, and neither disturbs the other', async () => {
+it.runIf(everywhere)('beside a run that is at work: it says so, and neither disturbs the other', async () => {
   let beside: Promise<{ stdout: string; code: number | null }> | undefined;
   const ran = await lab.tsrke(['encrypt', 'rotate-key'], {
     onOutput: (text) => {

@@ -1,0 +1,30 @@
+/** cluster.yml's `services.kube-api.extra_binds` on a kube-apiserver container: what it lacks, and what it has too much. */
+
+export interface WantedBinds {
+  /** As in cluster.yml: `/host/folder:/folder`, `/host/folder:/folder:ro`. */
+  readonly wanted: readonly string[];
+  /** Those of before that cluster.yml does not name any more. All others of a container are RKE's own: never touched. */
+  readonly former: readonly string[];
+}
+
+export function lacking(present: readonly string[], { wanted }: WantedBinds): string[] {
+  return wanted.filter((each) => !present.some((bind) => isSame(bind, each)));
+}
+
+export function spare(present: readonly string[], { wanted, former }: WantedBinds): string[] {
+  return present.filter(
+    (bind) => former.some((each) => isSame(bind, each)) && !wanted.some((each) => isSame(bind, each)),
+  );
+}
+
+/** SELinux labels are RKE's addition on hosts that need them; Docker makes `rw` of nothing. */
+function isSame(a: string, b: string): boolean {
+  return normal(a) === normal(b);
+}
+
+function normal(bind: string): string {
+  const [source = '', target = '', options = ''] = bind.split(':');
+  const trim = (path: string) => (path === '/' ? path : path.replace(/\/+$/, ''));
+  const rest = options.split(',').filter((each) => !['', 'z', 'Z', 'rw'].includes(each));
+  return [trim(source), trim(target), rest.toSorted().join()].join(':');
+}
