@@ -15,6 +15,7 @@ const onBothLabs = [
   'before-1.34',
   'two-at-once',
   'abort',
+  'status',
   'without-etcd',
   'reload',
   'kms',

@@ -14,6 +14,7 @@ export type ExitCode = keyof typeof codes;
 const codes = {
   0: 'done, or nothing to do',
   1: 'failed; the message says what was done and what to do next',
+  2: 'not all is as it should be, or there is something to do',
   3: 'the input is wrong; nothing was touched',
   4: 'locked by another run, or the state file is missing or stale',
   130: 'interrupted, after the step in hand; the same command continues',

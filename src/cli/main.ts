@@ -37,7 +37,7 @@ const program = new Command('tsrke')
   .configureHelp({ showGlobalOptions: true })
   .exitOverride();
 
-const common = (command: Command): Command =>
+const common = (command: Command, forms = 'text, or one JSON event a line on stdout'): Command =>
   command
     .addOption(
       new Option('--config <file>', 'the cluster; its state lies beside it')
@@ -47,11 +47,7 @@ const common = (command: Command): Command =>
     .option('--ssh-agent-auth', 'use the SSH agent of SSH_AUTH_SOCK')
     .option('--ignore-docker-version', 'do not check the version of Docker on the nodes')
     .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does')
-    .addOption(
-      new Option('--output <form>', 'text, or one JSON event a line on stdout')
-        .choices(['text', 'json'])
-        .default('text'),
-    );
+    .addOption(new Option('--output <form>', forms).choices(['text', 'json']).default('text'));
 
 const longWork: readonly ExitCode[] = [0, 1, 3, 4, 130];
 
@@ -61,16 +57,22 @@ async function changeCluster(command: string, flags: CommonFlags, action: Action
   await run({ command, version, output: flags.output, debug }, async (report, signal) => {
     const { changeEncryption } = await import('../provision/encryption.ts');
     return await changeEncryption({
-      configPath: flags.config,
+      ...loadOptions(flags),
       action,
       report,
       signal,
-      ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
-      ...(flags.ignoreDockerVersion === true ? { ignoreDockerVersion: true } : {}),
-      ignoreUnknownKeys: flags.ignoreUnknownKeys === true,
       ifDue: flags.ifDue === true,
     });
   });
+}
+
+function loadOptions(flags: CommonFlags) {
+  return {
+    configPath: flags.config,
+    ...(flags.sshAgentAuth === true ? { sshAgentAuth: true as const } : {}),
+    ...(flags.ignoreDockerVersion === true ? { ignoreDockerVersion: true } : {}),
+    ignoreUnknownKeys: flags.ignoreUnknownKeys === true,
+  };
 }
 
 const up = common(program.command('up'))
@@ -92,6 +94,7 @@ addHelp(up, {
 const encrypt = program.command('encrypt').description('encryption of secrets at rest');
 addHelp(encrypt, {
   examples: [
+    ['tsrke encrypt status', 'what is so, and what to do'],
     ['tsrke encrypt rotate-key', 'a new key for all secrets'],
     ['tsrke encrypt resume', 'finish what was cut off'],
   ],
@@ -135,6 +138,36 @@ addHelp(abort, {
   more:
     'The write key is swapped back and what was rewritten is rewritten again. An\n' +
     'abort that was cut off is finished by the same command.',
+});
+
+const status = common(encrypt.command('status'), 'text, or one JSON document')
+  .description('who has what, what etcd holds under which key, and what is open; changes nothing')
+  .option('--check', 'exit with 2 where anything is not as the state and cluster.yml say')
+  .action(async (flags: CommonFlags & { check?: boolean }) => {
+    const debug = program.opts<{ debug?: boolean }>().debug === true;
+    const { answer } = await import('./answer.ts');
+    await answer({ output: flags.output, debug }, async (report, signal) => {
+      const { readStatus } = await import('../provision/status.ts');
+      const { statusView } = await import('./status-view.ts');
+      const seen = await readStatus({ ...loadOptions(flags), report, signal });
+      return {
+        text: (paint, width) => statusView(seen, paint, width),
+        document: { type: 'encryption-status', ...seen },
+        exitCode: flags.check === true && !seen.asItShouldBe ? 2 : 0,
+      };
+    });
+  });
+addHelp(status, {
+  examples: [
+    ['tsrke encrypt status', 'the cluster of ./cluster.yml'],
+    ['tsrke encrypt status --check', 'for monitoring: the exit code says it'],
+    ['tsrke encrypt status --output json | jq .problems', 'for scripts'],
+  ],
+  exitCodes: [0, 1, 2, 3, 4],
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'It takes no lock and writes nothing, so it works at any time: beside a run that is\n' +
+    'at work, with nodes down, and while no kube-apiserver serves.',
 });
 
 const validate = common(encrypt.command('validate'))

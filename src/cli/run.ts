@@ -32,7 +32,8 @@ async function runForPeople({ debug }: RunOptions, work: Work): Promise<void> {
   }
 }
 
-async function reportFor(stream: NodeJS.WriteStream, debug: boolean): Promise<Story> {
+/** What a person watches while it goes on. */
+export async function reportFor(stream: NodeJS.WriteStream, debug: boolean): Promise<Story> {
   // A terminal without a size (some CI runners have one), or one that cannot move its cursor, gets plain lines.
   const canRedraw = stream.isTTY && stream.rows > 0 && stream.columns > 0 && process.env['TERM'] !== 'dumb';
   if (canRedraw && !debug) return (await import('./terminal-report.ts')).terminalReport(stream);

@@ -6,7 +6,7 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metrics.ts';
 import { readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
-import { stale, type ClusterState, type ProofRecord } from '../state/rkestate.ts';
+import { stale, type ClusterState, type LoadedRecord, type ProofRecord } from '../state/rkestate.ts';
 import { lacking, spare } from './binds.ts';
 import {
   keysOf,
@@ -96,25 +96,45 @@ export async function lookAtMember(
   const file = onDisk === undefined ? undefined : parseProviderFile(onDisk.text, `${node}: ${path}`);
   const { ready, serves, failing } = await readiness(world.kube, node, signal);
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
-  const binds =
-    spare(container.binds, world.binds).length > 0
-      ? ('spare' as const)
-      : lacking(container.binds, world.binds).length > 0
-        ? ('lacking' as const)
-        : ('as wanted' as const);
+  const binds = bindsOf(container, world.binds);
   const flag = flagPath !== undefined;
-  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor, reload: undefined };
-  const record = loaded[node];
-  const recorded = record?.startedAt === container.startedAt && record.sha256 === onDisk?.sha256;
-  if (!container.running) return { ...look, loaded: 'no' };
-  if (flagPath === undefined) return { ...look, loaded: 'yes' };
-  if (onDisk === undefined || minor === undefined) return { ...look, loaded: 'no' };
-  const reloads = minor >= reportsReloads && reloadsOf(container.args);
-  if (!reloads && minor < reportsHash) return { ...look, loaded: recorded ? 'yes' : 'unknown' };
-  const { text: metrics, date } = await metricsOf(world.kube, node, signal);
-  const told = { ...look, reload: reloads ? reloadsIn(metrics, date) : undefined };
-  if (minor < reportsHash) return { ...told, loaded: recorded ? 'yes' : 'unknown' };
-  return { ...told, loaded: loadedHashOf(metrics) === onDisk.sha256 ? 'yes' : 'no' };
+  const reloads = flag && (minor ?? 0) >= reportsReloads && reloadsOf(container.args);
+  const asks = reloads || (flag && (minor ?? 0) >= reportsHash);
+  const metrics = asks ? await metricsOf(world.kube, node, signal) : undefined;
+  const reload = reloads && metrics !== undefined ? reloadsIn(metrics.text, metrics.date) : undefined;
+  const reported = metrics === undefined ? undefined : loadedHashOf(metrics.text);
+  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor, reload };
+  return { ...look, loaded: loadedBy({ ...look, reported, record: loaded[node] }) };
+}
+
+/** Whether the container's binds are those that are wanted. */
+export function bindsOf(container: ApiserverContainer, wanted: World['binds']): MemberSeen['binds'] {
+  if (spare(container.binds, wanted).length > 0) return 'spare';
+  return lacking(container.binds, wanted).length > 0 ? 'lacking' : 'as wanted';
+}
+
+/** Whether what is on a node's disk is what its kube-apiserver has loaded, by all that can be known of it. */
+export function loadedBy({
+  container,
+  flag,
+  onDisk,
+  minor,
+  reported,
+  record,
+}: {
+  readonly container: ApiserverContainer;
+  readonly flag: boolean;
+  readonly onDisk: NodeFile | undefined;
+  readonly minor: number | undefined;
+  /** The hash that the server reports (from 1.34). */
+  readonly reported: string | undefined;
+  readonly record: LoadedRecord | undefined;
+}): MemberSeen['loaded'] {
+  if (!container.running) return 'no';
+  if (!flag) return 'yes';
+  if (onDisk === undefined || minor === undefined) return 'no';
+  if (minor >= reportsHash) return reported === onDisk.sha256 ? 'yes' : 'no';
+  return record?.startedAt === container.startedAt && record.sha256 === onDisk.sha256 ? 'yes' : 'unknown';
 }
 
 /** The files that members may hold by what the state says, the likeliest first. */

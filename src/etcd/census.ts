@@ -12,6 +12,8 @@ export interface CensusOptions {
    */
   readonly root?: string;
   readonly signal: AbortSignal;
+  /** Told when it begins, and when it has to begin anew: what was told of values until then counts no more. */
+  readonly onBegin?: () => void;
   /** Told after each page how many values have been seen. */
   readonly onPage?: (seen: number) => void;
   /** A trial read of each value: false is counted as refused, undefined as not tried. Must keep no buffer. */
@@ -59,6 +61,7 @@ const sampleSize = 5;
  */
 export async function census(etcd: Etcd, options: CensusOptions): Promise<Census> {
   for (let attempt = 1; ; attempt += 1) {
+    options.onBegin?.();
     try {
       return await count(etcd, options);
     } catch (error) {

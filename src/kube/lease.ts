@@ -1,7 +1,7 @@
 /** The lock on a cluster as its own apiservers keep it: a Lease in kube-system. */
 import { messageOf, TsrkeError } from '../errors.ts';
 import type { Clock, KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
-import { identityOf, isDead, locked, type Owner } from '../state/lock.ts';
+import { identityOf, isDead, locked, whoIs, type Owner } from '../state/lock.ts';
 import { readiness } from './ready.ts';
 
 const collection = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases';
@@ -23,7 +23,11 @@ interface Lease {
     readonly resourceVersion?: string;
     readonly annotations?: Readonly<Record<string, string>>;
   };
-  readonly spec: { readonly holderIdentity?: string; readonly leaseDurationSeconds?: number };
+  readonly spec: {
+    readonly holderIdentity?: string;
+    readonly leaseDurationSeconds?: number;
+    readonly renewTime?: string;
+  };
 }
 
 export class ClusterLease {
@@ -166,6 +170,33 @@ export class ClusterLease {
       signal,
     );
   }
+}
+
+/**
+ * Who has the lock just now, by the Lease: its time is not over by the answering server's own clock, and the run is not
+ * known to be dead. Only looks. Resolves to undefined also where the server does not say.
+ */
+export async function leaseHolder(
+  kube: KubeApi,
+  node: NodeName,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  let answer: KubeResponse;
+  try {
+    answer = await kube.request(node, { method: 'GET', path: `${collection}/${leaseName}` }, signal);
+  } catch (error) {
+    if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
+    return undefined;
+  }
+  if (answer.status !== 200) return undefined;
+  const lease = JSON.parse(answer.text) as Lease;
+  const { holderIdentity: holder = '', leaseDurationSeconds = 0, renewTime = '' } = lease.spec;
+  const owner = ownerOf(lease);
+  const age = Date.parse(answer.headers['date'] ?? '') - Date.parse(renewTime);
+  if (holder === '' || !(age < leaseDurationSeconds * 1000) || (owner !== undefined && isDead(owner))) {
+    return undefined;
+  }
+  return owner === undefined ? holder : whoIs(owner);
 }
 
 function ownerOf(lease: Lease): Owner | undefined {

@@ -23,6 +23,7 @@ export class MemoryStore implements StateStore {
       where: this.where,
       read: () => this.read(),
       lock: () => this.lock(),
+      holder: () => this.holder(),
       write: (state) =>
         effects.run({
           kind: 'state',
@@ -47,5 +48,9 @@ export class MemoryStore implements StateStore {
 
   lock(): () => void {
     return () => undefined;
+  }
+
+  holder(): undefined {
+    return undefined;
   }
 }

@@ -45,8 +45,8 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
   const links = link({
     config,
     nodes,
-    ca: certificate(state, 'kube-ca', store.where).cert,
-    admin: certificate(state, 'kube-admin', store.where),
+    ca: certificateOf(state, 'kube-ca', store.where).cert,
+    admin: certificateOf(state, 'kube-admin', store.where),
     hostKeys: state.tsrke.hostKeys,
     report,
   });
@@ -121,7 +121,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
 }
 
 /** The etcd of kube-apiserver's own arguments, and those of its overrides: a key may stand in any of them. */
-async function etcdsOf(
+export async function etcdsOf(
   node: NodeName,
   links: Links,
   state: ClusterState,
@@ -215,7 +215,12 @@ async function refuseGoneThatServe(
   }
 }
 
-function certificate(state: ClusterState, name: string, where: string): { cert: string; key: string } {
+/** Out of the state. Throws STATE_INVALID. */
+export function certificateOf(
+  state: ClusterState,
+  name: string,
+  where: string,
+): { cert: string; key: string } {
   const entry = (state.document.currentState?.certificatesBundle ??
     state.document.desiredState?.certificatesBundle)?.[name];
   const { certificatePEM, keyPEM } = entry ?? {};

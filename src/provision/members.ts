@@ -10,13 +10,11 @@ import type { ClusterState } from '../state/rkestate.ts';
 export function candidates(config: ClusterConfig, state: ClusterState): ConfigNode[] {
   const wanted = config.nodes.filter((node) => node.roles.includes('controlplane'));
   const known = new Set(wanted.map((node) => node.address));
-  const recorded = state.document.currentState?.rkeConfig?.['nodes'];
-  const nodes = Array.isArray(recorded) ? (recorded as unknown as RecordedNode[]) : [];
   const fallback = config.nodes[0];
   return [
     ...wanted,
-    ...nodes
-      .filter((node) => node.role?.includes('controlplane') === true && !known.has(node.address))
+    ...recordedNodes(state)
+      .filter((node) => !known.has(node.address))
       .map((node): ConfigNode => {
         const sshKeyPath = node.sshKeyPath ?? fallback?.sshKeyPath;
         return {
@@ -34,7 +32,14 @@ export function candidates(config: ClusterConfig, state: ClusterState): ConfigNo
   ];
 }
 
-interface RecordedNode {
+/** Controlplane nodes of currentState. */
+export function recordedNodes(state: ClusterState): RecordedNode[] {
+  const recorded = state.document.currentState?.rkeConfig?.['nodes'];
+  const nodes = Array.isArray(recorded) ? (recorded as unknown as RecordedNode[]) : [];
+  return nodes.filter((node) => node.role?.includes('controlplane') === true);
+}
+
+export interface RecordedNode {
   readonly address: string;
   readonly role?: readonly string[];
   readonly hostnameOverride?: string;
@@ -65,23 +70,37 @@ export async function members(sources: MemberSources, signal: AbortSignal): Prom
   for (const node of found) if ((await readiness(kube, node.name, signal)).serves) serving.push(node);
   const [asked] = serving;
   if (asked !== undefined) {
-    const known = new Set(found.flatMap((node) => [node.address, node.internalAddress]));
-    const strangers = (await endpointAddresses(kube, asked.name, signal)).filter(
-      (address) => !known.has(address),
-    );
-    if ((await serverVersion(kube, asked.name, signal)).minor >= 26) {
-      const hostnames = new Set(containers.map((container) => container?.hostname));
-      for (const { hostname, name } of await identityLeases(kube, asked.name, signal)) {
-        if (!hostnames.has(hostname)) strangers.push(hostname === '' ? name : hostname);
-      }
-    }
+    const hostnames = containers.flatMap((container) => container?.hostname ?? []);
+    const strangers = await strangersTo(found, hostnames, kube, asked.name, signal);
     if (strangers.length > 0) {
       throw new TsrkeError(
         'MEMBER_UNKNOWN',
-        `the cluster has a kube-apiserver that cluster.yml does not name: ${[...new Set(strangers)].join(', ')}`,
+        `the cluster has a kube-apiserver that cluster.yml does not name: ${strangers.join(', ')}`,
         { next: 'add it to `nodes:`, or stop it and run the same command again a minute later' },
       );
     }
   }
   return found.map((node) => node.name);
+}
+
+/**
+ * Apiservers that the cluster names (Endpoints default/kubernetes, from 1.26 identity Leases) and that are none of
+ * `nodes`: their addresses or host names. `hostnames`: those of the nodes; undefined: not all known, so that Leases
+ * say nothing. Throws KUBE.
+ */
+export async function strangersTo(
+  nodes: readonly ConfigNode[],
+  hostnames: readonly string[] | undefined,
+  kube: KubeApi,
+  asked: NodeName,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const known = new Set(nodes.flatMap((node) => [node.address, node.internalAddress]));
+  const strangers = (await endpointAddresses(kube, asked, signal)).filter((address) => !known.has(address));
+  if (hostnames !== undefined && (await serverVersion(kube, asked, signal)).minor >= 26) {
+    for (const { hostname, name } of await identityLeases(kube, asked, signal)) {
+      if (!hostnames.includes(hostname)) strangers.push(hostname === '' ? name : hostname);
+    }
+  }
+  return [...new Set(strangers)];
 }

@@ -40,6 +40,29 @@ export function identityOf({ host, pid, since }: Owner): string {
   return `${host}/${pid}/${since}`;
 }
 
+/** A run as people are told of it. */
+export function whoIs({ pid, host, since }: Owner): string {
+  return `process ${pid} on ${host} since ${since}`;
+}
+
+/** Who holds the state on this machine, as far as is known to live; undefined: nobody. Only looks. */
+export function lockHolder(statePath: string): string | undefined {
+  const text = read(`${statePath}.lock`);
+  if (text === undefined) return undefined;
+  const owner = ownerIn(text);
+  if (owner === undefined) return 'an unknown run';
+  return isDead(owner) ? undefined : whoIs(owner);
+}
+
+function ownerIn(text: string): Owner | undefined {
+  try {
+    return JSON.parse(text) as Owner;
+  } catch {
+    // Cut off between creating and writing it: its maker is gone or about to write.
+    return undefined;
+  }
+}
+
 /** The cluster's lock is held by a run that lives. */
 export function locked(holder: string): TsrkeError {
   return new TsrkeError('LOCKED', `the cluster is locked by ${holder === '' ? 'another run' : holder}`, {
@@ -75,18 +98,12 @@ export function lockState(statePath: string, now: Date): () => void {
     }
     const text = read(path);
     if (text === undefined) continue;
-    let owner: Owner | undefined;
-    try {
-      owner = JSON.parse(text) as Owner;
-    } catch {
-      // Cut off between creating and writing it: its maker is gone or about to write; see below.
-    }
+    const owner = ownerIn(text);
     if (owner !== undefined && isDead(owner) && attempt < 3) {
       rmSync(path, { force: true });
       continue;
     }
-    const who =
-      owner === undefined ? 'an unknown run' : `process ${owner.pid} on ${owner.host} since ${owner.since}`;
+    const who = owner === undefined ? 'an unknown run' : whoIs(owner);
     throw new TsrkeError('LOCKED', `the state is locked by ${who}`, {
       next: `wait for that run to end; if you are certain that it is dead, remove ${path}`,
     });

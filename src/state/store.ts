@@ -1,6 +1,6 @@
 /** Where the state of a cluster is kept: a file beside cluster.yml, or in a test's memory. */
 import { readState, writeState } from './file.ts';
-import { lockState } from './lock.ts';
+import { lockHolder, lockState } from './lock.ts';
 import type { ClusterState } from './rkestate.ts';
 
 export interface StateStore {
@@ -12,6 +12,8 @@ export interface StateStore {
   write(state: ClusterState): Promise<void>;
   /** One run at a time on this machine. Throws LOCKED; the returned function gives it back. */
   lock(now: Date): () => void;
+  /** The living run on this machine that has the lock, as people are told of it. Only looks. */
+  holder(): string | undefined;
 }
 
 export function fileStore(path: string): StateStore {
@@ -20,5 +22,6 @@ export function fileStore(path: string): StateStore {
     read: () => readState(path),
     write: (state) => writeState(path, state),
     lock: (now) => lockState(path, now),
+    holder: () => lockHolder(path),
   };
 }

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { lockState, thisOwner, type Owner } from '../../src/state/lock.ts';
+import { lockHolder, lockState, thisOwner, type Owner } from '../../src/state/lock.ts';
 
 let path = '';
 beforeEach(() => (path = join(mkdtempSync(join(tmpdir(), 'tsrke-lock-')), 'cluster.rkestate')));
@@ -17,12 +17,14 @@ const gone = spawnSync(process.execPath, ['-e', '']).pid;
 test('a live owner keeps the lock and is named; given back, it is free', () => {
   const release = lockState(path, since);
   expect(statSync(`${path}.lock`).mode & 0o777).toBe(0o600);
+  expect(lockHolder(path)).toContain(`process ${process.pid} on `);
   const message = `process ${process.pid} on ${thisOwner(since).host} since 2026-01-02T03:04:05.000Z`;
   expect(() => lockState(path, new Date())).toThrow(
     expect.objectContaining({ code: 'LOCKED', message: expect.stringContaining(message) as string }),
   );
   release();
   expect(existsSync(`${path}.lock`)).toBe(false);
+  expect(lockHolder(path)).toBeUndefined();
   lockState(path, since)();
 });
 
@@ -32,6 +34,7 @@ test.each<[string, Partial<Owner>]>([
   ['the machine was booted since', { boot: 'another' }],
 ])('a dead owner: %s', (_, owner) => {
   writeFileSync(`${path}.lock`, JSON.stringify({ ...thisOwner(since), ...owner }));
+  expect(lockHolder(path)).toBeUndefined();
   const release = lockState(path, since);
   expect(JSON.parse(readFileSync(`${path}.lock`, 'utf8'))).toMatchObject({ pid: process.pid });
   release();

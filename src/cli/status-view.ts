@@ -1,0 +1,177 @@
+/** `tsrke encrypt status` as a person reads it: what is so, who has what, what is wrong, what to type. */
+import type { Problem } from '../encryption/status-problems.ts';
+import type { KeyRow } from '../encryption/status-keys.ts';
+import type { NodeRow } from '../encryption/status-nodes.ts';
+import type { OpenTransition } from '../encryption/status-goal.ts';
+import type { StatusAnswer } from '../provision/status.ts';
+import type { Colours } from './colours.ts';
+import { table, wrap, type Row } from './table.ts';
+
+const labelWidth = 15;
+
+/** `width`: columns of the screen. No key material: fingerprints at most. */
+export function statusView(status: StatusAnswer, paint: Colours, width: number): string {
+  const parts = [
+    head(status, paint, width),
+    nodesTable(status.nodes, paint, width),
+    keysTable(status.keys, paint, width),
+    census(status.census, paint, width),
+    verdict(status, paint, width),
+  ];
+  return parts.map((lines) => lines.join('\n')).join('\n\n');
+}
+
+function head(status: StatusAnswer, { bold }: Colours, width: number): string[] {
+  const { encryption, clusterYml, writeKeys, transition, atWork, problems } = status;
+  const is = {
+    on: 'is on',
+    off: 'is off',
+    partly: 'is on for some nodes only',
+    unknown: 'cannot be told: no node could be looked at',
+  }[encryption];
+  const differs = problems.some(({ kind }) => kind === 'cluster-yml-differs');
+  const asks =
+    differs && encryption === clusterYml
+      ? 'asks for another encryption'
+      : `asks for encryption ${clusterYml}`;
+  const field = (label: string, lines: readonly string[]) =>
+    lines
+      .flatMap((line) => wrap(line, width, labelWidth))
+      .map((line, at) => (at === 0 ? `  ${label.padEnd(labelWidth - 2)}${line.trimStart()}` : line));
+  return [
+    bold(`Encryption of secrets ${is}`),
+    ...writeKeys.flatMap((key) => field('write key', [keyText(key, status.nodes.length)])),
+    ...field('cluster.yml', [asks]),
+    ...(transition === undefined ? [] : field('open change', openLines(transition))),
+    ...(atWork === undefined ? [] : field('at work', [atWork])),
+  ];
+}
+
+function keyText({ type, name, fingerprint, ageSeconds, writesOn }: KeyRow, nodes: number): string {
+  return [
+    `${type} ${name}`,
+    ...(fingerprint === undefined ? [] : [`fingerprint ${fingerprint}`]),
+    ...(ageSeconds === undefined ? [] : [`${span(ageSeconds)} old`]),
+    ...(writesOn.length === nodes ? [] : [`on ${writesOn.join(', ')}`]),
+  ].join(', ');
+}
+
+const phases = {
+  read: 'every node can read what is in use',
+  write: 'every node writes with the wanted key',
+  rewrite: 'all objects are rewritten, and etcd shows it',
+  prune: 'what is no longer needed is removed',
+  record: 'the state says so',
+} as const;
+
+function openLines({ kind, started, from, to, steps, found }: OpenTransition): string[] {
+  return [
+    `${kind}${started === undefined ? '' : `, begun ${minute(started)} UTC`}${found === undefined ? '' : ` (${found})`}`,
+    ...(from === undefined ? [] : [`from ${from}`]),
+    `to ${to}`,
+    ...steps.map(({ phase, state }) => `${{ done: '✔', next: '▸', 'to do': '·' }[state]} ${phases[phase]}`),
+  ];
+}
+
+function nodesTable(nodes: readonly NodeRow[], { dim, yellow }: Colours, width: number): string[] {
+  const titles = ['NODE', 'READY', 'FLAG', 'ON DISK', 'LOADED', 'IN STEP'].map((title) => ({ title }));
+  const yes = (value: boolean, known: boolean) => (known ? (value ? 'yes' : 'no') : '–');
+  const rows = nodes.map((each): Row => {
+    const known = each.reachable;
+    return {
+      cells: [
+        each.node,
+        yes(each.ready, known),
+        yes(each.flag, known),
+        each.onDisk?.sha256.slice(0, 12) ?? '–',
+        loadedText(each),
+        each.inStep ? 'yes' : yellow('no'),
+      ],
+      below: each.why,
+    };
+  });
+  return table(titles, rows, width, dim);
+}
+
+function loadedText({ flag, loaded, hasLoaded, onDisk }: NodeRow): string {
+  if (loaded !== undefined) return loaded.slice(0, 12);
+  if (!flag || onDisk === undefined) return '–';
+  // Before 1.34 kube-apiserver does not say.
+  return { yes: 'as on disk', unknown: 'not told', no: '–' }[hasLoaded];
+}
+
+function keysTable(keys: readonly KeyRow[], { dim }: Colours, width: number): string[] {
+  const columns = [
+    ...['TYPE', 'NAME', 'FINGERPRINT', 'STATE', 'CREATED (UTC)'].map((title) => ({ title })),
+    { title: 'OBJECTS', right: true },
+  ];
+  const rows = keys.map(({ type, name, fingerprint, state, created, stored }): Row => {
+    const made = created === undefined ? '–' : minute(created);
+    return {
+      cells: [
+        type,
+        name === '' ? '–' : name,
+        fingerprint ?? '–',
+        state,
+        made,
+        stored === undefined ? '?' : String(stored),
+      ],
+    };
+  });
+  return table(columns, rows, width, dim);
+}
+
+function census(found: StatusAnswer['census'], { dim, yellow }: Colours, width: number): string[] {
+  if ('unavailable' in found) return wrap(`etcd could not be read: ${found.unavailable}`, width);
+  const columns = [
+    ...['STORED', 'UNDER'].map((title) => ({ title })),
+    { title: 'OBJECTS', right: true },
+    { title: '' },
+  ];
+  const rows = found.resources.map(({ resource, provider, name, count, kmsKeyId, asWanted }): Row => {
+    const key = provider === 'identity' ? 'identity (plain text)' : `${provider}:${name}`;
+    const id = kmsKeyId === undefined ? '' : ` ${kmsKeyId}`;
+    return { cells: [resource, `${key}${id}`, String(count), asWanted ? '' : yellow('not the wanted key')] };
+  });
+  const at = found.at.map(({ revision }) => revision).join(', ');
+  const { resources, objects } = found.others;
+  return [
+    ...table(columns, rows, width, dim),
+    ...wrap(
+      `${found.total} values in etcd at revision ${at}; ${objects} of ${resources} other kinds are not to be encrypted`,
+      width,
+    ),
+  ];
+}
+
+/** Problems of nodes stand in their table. */
+function verdict({ problems, next }: StatusAnswer, { green, yellow }: Colours, width: number): string[] {
+  if (problems.length === 0) return [green('✔ all is as the state and cluster.yml say')];
+  const said = problems.filter(({ node }: Problem) => node === undefined);
+  const nodes = [...new Set(problems.flatMap(({ node }) => node ?? []))];
+  const all = [
+    ...said.map(({ text }) => text),
+    ...(nodes.length === 0 ? [] : [`see above: ${nodes.join(', ')}`]),
+  ];
+  return [
+    yellow('⚠ not all is as it should be'),
+    ...all.flatMap((text) => wrap(text, width, 2)),
+    ...(next === undefined ? [] : wrap(`next: ${next}`, width)),
+  ];
+}
+
+function minute(time: string): string {
+  return `${time.slice(0, 10)} ${time.slice(11, 16)}`;
+}
+
+/** `3 days`, `5 hours`: the largest unit of which there are at least two. */
+export function span(seconds: number): string {
+  const units = [
+    ['day', 86_400],
+    ['hour', 3_600],
+    ['minute', 60],
+  ] as const;
+  const [unit, size] = units.find(([, length]) => seconds >= 2 * length) ?? ['second', 1];
+  const count = Math.floor(seconds / size);
+  return `${count} ${unit}${count === 1 ? '' : 's'}`;
+}

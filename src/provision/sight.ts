@@ -1,0 +1,263 @@
+/** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
+import { setMaxListeners } from 'node:events';
+import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import type { WantedBinds } from '../encryption/binds.ts';
+import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
+import { countHoldings } from '../encryption/holdings.ts';
+import { keyId } from '../encryption/key.ts';
+import { bindsOf, loadedBy, recordedFiles } from '../encryption/observe.ts';
+import type { NodeSight, Sight } from '../encryption/sight.ts';
+import { providerPath, providerPathOf } from '../encryption/world.ts';
+import { messageOf, TsrkeError } from '../errors.ts';
+import { leaseHolder } from '../kube/lease.ts';
+import { loadedHashOf, metricsOf } from '../kube/metrics.ts';
+import { readiness, serverVersion } from '../kube/ready.ts';
+import type { NodeName, Report, TaskReport } from '../ports.ts';
+import { StateKeeper } from '../state/keeper.ts';
+import type { ClusterState } from '../state/rkestate.ts';
+import type { StateStore } from '../state/store.ts';
+import { certificateOf, etcdsOf } from './cluster.ts';
+import { recordedBinds } from './record.ts';
+import { linkOverSsh, type Link, type Links } from './links.ts';
+import { candidates, recordedNodes, strangersTo } from './members.ts';
+
+export interface SightOptions {
+  readonly config: ClusterConfig;
+  readonly state: ClusterState;
+  readonly store: StateStore;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+}
+
+/** Milliseconds in which a node must let us in; a run that is to change something waits longer. */
+const patience = 15_000;
+
+/**
+ * One connection per node, nodes side by side. What cannot be seen is said in the answer. Throws STATE_INVALID, and
+ * WRONG_CLUSTER where an apiserver's certificate is of another CA.
+ */
+export async function sightCluster(options: SightOptions, link: Link = linkOverSsh): Promise<Sight> {
+  return await withSight(options, link, (sight) => Promise.resolve(sight));
+}
+
+/** The same, and `use` while the connections still stand. */
+export async function withSight<T>(
+  { config, state, store, report, signal }: SightOptions,
+  link: Link,
+  use: (sight: Sight, links: Links, task: TaskReport) => Promise<T>,
+): Promise<T> {
+  setMaxListeners(0, signal);
+  const nodes = candidates(config, state);
+  const links = link({
+    config,
+    nodes,
+    ca: certificateOf(state, 'kube-ca', store.where).cert,
+    admin: certificateOf(state, 'kube-admin', store.where),
+    hostKeys: state.tsrke.hostKeys,
+    report: quiet(report),
+  });
+  try {
+    return await report.task(
+      `look at ${counted(nodes.length, 'controlplane node')} and at etcd`,
+      async (task) => {
+        const named = new Set(config.nodes.map(({ address }) => address));
+        const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
+        const recorded = new Set(recordedNodes(state).map(({ address }) => address));
+        const seen = await Promise.all(
+          nodes.map((node) => {
+            const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
+            return sightOf(node, links, { state, binds, known }, signal);
+          }),
+        );
+        const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
+        const [stored, strangers, stale, holder] = await Promise.all([
+          holdingsOf(seen, links, state, signal, task),
+          asked === undefined ? [] : strangersAmong(nodes, seen, links, asked, signal),
+          asked === undefined ? undefined : staleBy(asked, links, state, store, report, signal),
+          asked === undefined ? undefined : leaseHolder(links.kube, asked, signal),
+        ]);
+        const sight: Sight = {
+          time: links.clock.now(),
+          nodes: seen,
+          stored,
+          strangers,
+          stale,
+          atWork: store.holder() ?? holder,
+        };
+        return await use(sight, links, task);
+      },
+    );
+  } finally {
+    await links.close();
+  }
+}
+
+interface Known {
+  readonly state: ClusterState;
+  readonly binds: WantedBinds;
+  readonly known: Pick<NodeSight, 'named' | 'recorded'>;
+}
+
+/** All that one node shows. A part that cannot be seen leaves the others as they are. */
+async function sightOf(
+  { name: node, address }: ConfigNode,
+  links: Links,
+  { state, binds, known }: Known,
+  signal: AbortSignal,
+): Promise<NodeSight> {
+  const nothing: NodeSight = {
+    ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
+    ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
+    ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
+    binds: 'as wanted',
+  };
+  let seen = nothing;
+  try {
+    await connected(links, node, signal);
+    const container = await links.runtime.apiserver(node, signal);
+    seen = { ...seen, reachable: true, container };
+    if (container === undefined) return seen;
+    const named = providerPathOf(container.args);
+    const path = named ?? providerPath;
+    seen = { ...seen, flag: named !== undefined, path, binds: bindsOf(container, binds) };
+    const [found, api] = await Promise.all([
+      links.files.read(node, path, signal),
+      sightOfServer(links, node, named !== undefined, signal),
+    ]);
+    const onDisk =
+      found === undefined ? undefined : { sha256: found.sha256, mode: found.mode, uid: found.uid };
+    seen = { ...seen, ...api, onDisk, ...fileIn(found?.text, path) };
+    const record = state.tsrke.loaded[node];
+    return { ...seen, loaded: loadedBy({ ...seen, container, onDisk: found, record }) };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof TsrkeError) || error.code === 'WRONG_CLUSTER') throw error;
+    return { ...seen, failure: messageOf(error) };
+  }
+}
+
+async function connected(links: Links, node: NodeName, signal: AbortSignal): Promise<void> {
+  const limit = AbortSignal.timeout(patience);
+  try {
+    await links.connect(node, AbortSignal.any([signal, limit]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!limit.aborted) throw error;
+    throw new TsrkeError('NODE_UNREACHABLE', `no SSH connection within ${patience / 1000} s`, { node });
+  }
+}
+
+async function sightOfServer(
+  links: Links,
+  node: NodeName,
+  flag: boolean,
+  signal: AbortSignal,
+): Promise<Pick<NodeSight, 'readiness' | 'minor' | 'version' | 'reported'>> {
+  const seen = await readiness(links.kube, node, signal);
+  const silent = { readiness: seen, minor: undefined, version: undefined, reported: undefined };
+  if (!seen.serves) return silent;
+  try {
+    const { minor, gitVersion: version } = await serverVersion(links.kube, node, signal);
+    const reported =
+      flag && minor >= 34 ? loadedHashOf((await metricsOf(links.kube, node, signal)).text) : undefined;
+    return { readiness: seen, minor, version, reported };
+  } catch (error) {
+    // It went away, or is not up to it yet.
+    if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
+    return silent;
+  }
+}
+
+function fileIn(text: string | undefined, path: string): Pick<NodeSight, 'file' | 'fileProblem'> {
+  if (text === undefined) return { file: undefined, fileProblem: undefined };
+  try {
+    return { file: parseProviderFile(text, path), fileProblem: undefined };
+  } catch (error) {
+    if (!(error instanceof TsrkeError)) throw error;
+    return { file: undefined, fileProblem: error.message };
+  }
+}
+
+/** From any node that shows where etcd is, all keys in hand that anything knows. */
+async function holdingsOf(
+  seen: readonly NodeSight[],
+  links: Links,
+  state: ClusterState,
+  signal: AbortSignal,
+  task: TaskReport,
+): Promise<Sight['stored']> {
+  const [from] = seen.filter(({ container, failure }) => container !== undefined && failure === undefined);
+  if (from === undefined) return { unavailable: 'no node could be asked where etcd is' };
+  const files = [...seen.flatMap(({ file }) => file ?? []), ...recordedFiles(state)];
+  const all = [...state.tsrke.keyRing, ...files.flatMap(localKeysOf)].filter(({ secret }) => secret.isKey);
+  const keys = [...new Map(all.map((key) => [keyId(key), key])).values()];
+  const { etcds, prefix } = await etcdsOf(from.node, links, state, signal);
+  try {
+    return await countHoldings(etcds, prefix, keys, signal, (count) =>
+      task.progress(`${count} values in etcd`),
+    );
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof TsrkeError)) throw error;
+    return { unavailable: messageOf(error) };
+  } finally {
+    for (const etcd of etcds) etcd.close();
+  }
+}
+
+async function strangersAmong(
+  nodes: readonly ConfigNode[],
+  seen: readonly NodeSight[],
+  links: Links,
+  asked: NodeName,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  // The Leases name host names, which only the nodes themselves tell: with one of them unseen they say nothing.
+  const all = seen.every(({ container }) => container !== undefined);
+  const hostnames = seen.flatMap(({ container }) => container?.hostname ?? []);
+  try {
+    return await strangersTo(nodes, all ? hostnames : undefined, links.kube, asked, signal);
+  } catch (error) {
+    if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
+    return [];
+  }
+}
+
+async function staleBy(
+  asked: NodeName,
+  links: Links,
+  state: ClusterState,
+  store: StateStore,
+  report: Report,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const keeper = new StateKeeper({
+    store,
+    kube: links.kube,
+    nodes: () => [asked],
+    hostKeys: () => ({}),
+    report,
+  });
+  try {
+    await keeper.meetCopy(state, signal);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof TsrkeError)) throw error;
+    return error.code === 'STATE_STALE' ? error.message : undefined;
+  }
+}
+
+/** Host keys that are met are recorded by runs that write the state, not here: there is nothing to tell of them. */
+function quiet(report: Report): Report {
+  return {
+    note: (level, text, node) => {
+      if (level === 'warning') report.note(level, text, node);
+    },
+    debug: (text, node) => report.debug(text, node),
+    task: (title, work) => report.task(title, work),
+  };
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}

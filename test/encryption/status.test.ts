@@ -1,0 +1,429 @@
+/** Given what was seen ⇒ what a person is told, and what she is to type. */
+import { expect, test } from 'vitest';
+import { noFile, renderProviderFile, type ProviderFile } from '../../src/encryption/configuration.ts';
+import type { Holding } from '../../src/encryption/holdings.ts';
+import { keyId } from '../../src/encryption/key.ts';
+import type { NodeSight, Sight } from '../../src/encryption/sight.ts';
+import { statusOf, type EncryptionStatus } from '../../src/encryption/status.ts';
+import type { Wanted } from '../../src/encryption/wanted.ts';
+import { parseState, withKeys, type ClusterState, type Transition } from '../../src/state/rkestate.ts';
+import { key, secretsFile } from './samples.ts';
+
+const on: Wanted = { kind: 'managed', provider: 'aescbc', resources: ['secrets'] };
+const off: Wanted = { kind: 'off' };
+const time = new Date('2026-11-25T12:00:00Z');
+
+/** A node that runs this file, all in order. */
+function node(name: string, strip: string, more: Partial<NodeSight> = {}): NodeSight {
+  const file = strip === '' ? undefined : secretsFile(strip);
+  const sha256 = strip.padEnd(64, '0');
+  return {
+    ...{ node: name, address: `10.0.0.${name.slice(1)}`, named: true, recorded: true, reachable: true },
+    failure: undefined,
+    container: {
+      ...{ running: true, startedAt: '2026-11-25T11:00:00Z', args: [], image: '', hostname: name, binds: [] },
+      interrupted: false,
+    },
+    ...{ flag: strip !== '', path: '/etc/kubernetes/ssl/encryption.yaml', file, fileProblem: undefined },
+    onDisk: strip === '' ? undefined : { sha256, mode: 0o600, uid: 0 },
+    readiness: { serves: true, ready: true, failing: [] },
+    ...{ minor: 34, version: 'v1.34.4', reported: strip === '' ? undefined : sha256, loaded: 'yes' },
+    binds: 'as wanted',
+    ...more,
+  };
+}
+
+/** `a: 3` aescbc key a; `identity: 2` plain; `?x: 1` a key that nobody has; `!a: 1` does not open with key a. */
+function stored(counts: Record<string, number>, resource = 'secrets'): Sight['stored'] {
+  const holdings = Object.entries(counts).map(([text, count]): Holding => {
+    const name = text.replace(/^[?!]/, '');
+    const base = { resource, kmsKeyId: undefined, count, refused: 0, samples: ['default/s1', 'default/s2'] };
+    if (text === 'identity') return { ...base, provider: 'identity', name: '', id: 'identity' };
+    const stranger = text !== name;
+    return {
+      ...{ ...base, provider: 'aescbc', name, id: stranger ? `aescbc:${name}` : keyId(key(name)) },
+      refused: text.startsWith('!') ? count : 0,
+    };
+  });
+  return { total: 20, at: [{ clusterId: '1', revision: 7n }], holdings };
+}
+
+function sight(nodes: readonly NodeSight[], more: Partial<Sight> = {}): Sight {
+  return {
+    time,
+    nodes,
+    strangers: [],
+    stored: stored({ a: 5 }),
+    stale: undefined,
+    atWork: undefined,
+    ...more,
+  };
+}
+
+function state(strip: string, transition?: Transition, ring: readonly string[] = ['a']): ClusterState {
+  const half = strip === '' ? {} : { encryptionConfig: renderProviderFile(secretsFile(strip)) };
+  const parsed = parseState(JSON.stringify({ desiredState: half, currentState: half }), 'it');
+  const created = '2026-11-20T12:00:00.000Z';
+  const keyRing = withKeys(
+    [],
+    ring.map((name) => key(name)),
+    created,
+    'rotate',
+  );
+  const tsrke = { ...parsed.tsrke, serial: 3, keyRing };
+  return { ...parsed, tsrke: transition === undefined ? tsrke : { ...tsrke, transition } };
+}
+
+const textOf = (file: ProviderFile) => (file === noFile ? '' : renderProviderFile(file));
+const rotation: Transition = {
+  kind: 'rotate',
+  target: textOf(secretsFile('b,identity')),
+  from: textOf(secretsFile('a,identity')),
+  started: '2026-11-25T11:30:00.000Z',
+};
+const disable: Transition = { ...rotation, kind: 'disable', target: '' };
+
+const three = (strip: string, ...others: NodeSight[]) => [
+  ...['n1', 'n2', 'n3'].slice(0, 3 - others.length).map((name) => node(name, strip)),
+  ...others,
+];
+const inForce = state('a,identity');
+
+interface Row {
+  readonly given: string;
+  readonly sight: Sight;
+  readonly state?: ClusterState;
+  readonly wanted?: Wanted;
+  /** `kind` or `kind node`. */
+  readonly problems: readonly string[];
+  readonly next?: RegExp;
+  readonly says?: RegExp;
+  readonly has?: (status: EncryptionStatus) => void;
+}
+
+const rows: readonly Row[] = [
+  {
+    given: 'all as it should be',
+    sight: sight(three('a,identity')),
+    problems: [],
+    has: ({ encryption, writeKeys, keys }) => {
+      expect(encryption).toBe('on');
+      expect(writeKeys).toMatchObject([
+        { type: 'aescbc', name: 'a', fingerprint: key('a').secret.fingerprint, ageSeconds: 5 * 86_400 },
+      ]);
+      expect(keys.map(({ type, state: is, stored: count }) => [type, is, count])).toEqual([
+        ['aescbc', 'active', 5],
+        ['identity', 'read-only', 0],
+      ]);
+    },
+  },
+  {
+    given: 'off, and wanted so',
+    sight: sight(three(''), { stored: stored({ identity: 5 }) }),
+    state: state('', undefined, []),
+    wanted: off,
+    problems: [],
+  },
+  {
+    given: 'a retired key',
+    sight: sight(three('a,identity')),
+    state: {
+      ...inForce,
+      tsrke: {
+        ...inForce.tsrke,
+        keyRing: [
+          ...inForce.tsrke.keyRing,
+          {
+            ...key('old'),
+            created: '2026-01-01T00:00:00.000Z',
+            retired: '2026-11-20T12:00:00.000Z',
+            why: 'enable',
+          },
+        ],
+      },
+    },
+    problems: [],
+    has: ({ keys }) => {
+      expect(keys.at(-1)).toMatchObject({
+        name: 'old',
+        state: 'retired',
+        stored: 0,
+        writesOn: [],
+        readsOn: [],
+      });
+    },
+  },
+  {
+    given: 'cluster.yml asks for encryption, and nothing was begun',
+    sight: sight(three(''), { stored: stored({ identity: 5 }) }),
+    state: state('', undefined, []),
+    problems: ['cluster-yml-differs'],
+    next: /`tsrke up` does what is left/,
+    says: /asks for encryption on/,
+  },
+  {
+    given: 'a node that cannot be reached',
+    sight: sight(
+      three(
+        'a,identity',
+        node('n3', '', {
+          reachable: false,
+          container: undefined,
+          readiness: undefined,
+          failure: 'no SSH connection within 15 s',
+        }),
+      ),
+    ),
+    problems: ['node-unreachable n3'],
+    next: /make n3 reachable/,
+    says: /cannot be reached: no SSH connection within 15 s/,
+    has: ({ nodes }) => expect(nodes.map(({ inStep }) => inStep)).toEqual([true, true, false]),
+  },
+  {
+    given: 'a node that was taken out of cluster.yml and is gone',
+    sight: sight(
+      three(
+        'a,identity',
+        node('n3', '', {
+          named: false,
+          reachable: false,
+          container: undefined,
+          readiness: undefined,
+          failure: 'refused',
+        }),
+      ),
+    ),
+    problems: [],
+    says: /taken for gone/,
+  },
+  {
+    given: 'a node of the state without a kube-apiserver',
+    sight: sight(three('a,identity', node('n3', '', { container: undefined, readiness: undefined }))),
+    problems: ['node-without-apiserver n3'],
+    next: /find out why n3/,
+  },
+  {
+    given: 'a new node without one yet',
+    sight: sight(
+      three('a,identity', node('n3', '', { container: undefined, readiness: undefined, recorded: false })),
+    ),
+    problems: [],
+    says: /runs no kube-apiserver yet/,
+  },
+  {
+    given: 'a node with another file',
+    sight: sight(three('a,identity', node('n3', 'identity'))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /its file is not the one of the state: secrets: identity/,
+    has: ({ encryption }) => expect(encryption).toBe('partly'),
+  },
+  {
+    given: 'a node with a file that no server takes',
+    sight: sight(
+      three('a,identity', node('n3', 'a,identity', { file: undefined, fileProblem: 'it is not YAML' })),
+    ),
+    problems: ['node-not-in-step n3'],
+    says: /its next start would fail: it is not YAML/,
+  },
+  {
+    given: 'a node with the right file, and the old one loaded',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { reported: 'f'.repeat(64), loaded: 'no' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /has loaded another file than the one on its disk/,
+  },
+  {
+    given: 'a node that does not say what it has loaded (before 1.34), and whose start nobody recorded',
+    sight: sight(
+      three('a,identity', node('n3', 'a,identity', { minor: 33, reported: undefined, loaded: 'unknown' })),
+    ),
+    problems: ['node-not-in-step n3'],
+    says: /nothing shows that it has loaded its file/,
+  },
+  {
+    given: 'a node with the flag and no file',
+    sight: sight(
+      three('a,identity', node('n3', 'a,identity', { file: undefined, onDisk: undefined, loaded: 'no' })),
+    ),
+    problems: ['node-not-in-step n3'],
+    says: /its next start would fail: \S+ is gone/,
+  },
+  {
+    given: 'a node that is not ready',
+    sight: sight(
+      three(
+        'a,identity',
+        node('n3', 'a,identity', { readiness: { serves: true, ready: false, failing: ['informer-sync'] } }),
+      ),
+    ),
+    problems: ['node-not-ready n3'],
+    says: /is not ready: informer-sync/,
+  },
+  {
+    given: 'a container without a bind that cluster.yml names',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { binds: 'lacking' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /other binds than the extra_binds of cluster\.yml/,
+  },
+  {
+    given: 'a file that others can read',
+    sight: sight(
+      three('a,identity', node('n3', 'a,identity', { onDisk: { sha256: '0', mode: 0o644, uid: 0 } })),
+    ),
+    problems: ['file-exposed n3'],
+    next: /on n3: chown root and chmod 600/,
+  },
+  {
+    given: 'an apiserver that no file names',
+    sight: sight(three('a,identity'), { strangers: ['10.0.0.9'] }),
+    problems: ['member-unknown'],
+    next: /add that host/,
+    says: /does not name: 10\.0\.0\.9/,
+  },
+  {
+    given: 'objects in plain text, as an enable that RKE did not finish leaves them',
+    sight: sight(three('a,identity'), { stored: stored({ a: 3, identity: 2 }) }),
+    problems: ['plaintext'],
+    next: /`tsrke up`/,
+    says: /2 secrets lie in plain text \(e\.g\. default\/s1, default\/s2\)/,
+  },
+  {
+    given: 'objects under a key that was retired',
+    sight: sight(three('a,identity'), { stored: stored({ a: 3, b: 2 }) }),
+    state: state('a,identity', undefined, ['a', 'b']),
+    problems: ['under-other-key'],
+    says: /2 secrets lie under aescbc:b/,
+  },
+  {
+    given: 'objects under a key that nobody has',
+    sight: sight(three('a,identity'), { stored: stored({ a: 3, '?x': 2 }) }),
+    problems: ['key-missing'],
+    next: /older state file/,
+    has: ({ keys }) =>
+      expect(keys.find(({ name }) => name === 'x')).toMatchObject({ state: 'missing', stored: 2 }),
+  },
+  {
+    given: 'objects that do not open with the key of their name',
+    sight: sight(three('a,identity'), { stored: stored({ a: 3, '!a': 2 }) }),
+    problems: ['value-unreadable'],
+    next: /older state file/,
+  },
+  {
+    given: 'no etcd that can be read',
+    sight: sight(three('a,identity'), { stored: { unavailable: 'no etcd member answered' } }),
+    problems: ['etcd-unread'],
+    next: /make etcd reachable/,
+    has: ({ keys }) => expect(keys[0]).not.toHaveProperty('stored'),
+  },
+  {
+    given: 'a state file that is older than the cluster’s own copy',
+    sight: sight(three('a,identity'), { stale: 'the state file is older' }),
+    problems: ['state-stale'],
+    next: /newest state file/,
+  },
+  {
+    given: 'a rotation cut off while its key is made readable',
+    sight: sight([node('n1', 'a,b,identity'), node('n2', 'a,identity'), node('n3', 'a,identity')]),
+    state: state('a,b,identity', rotation, ['a', 'b']),
+    problems: ['node-not-in-step n2', 'node-not-in-step n3', 'transition-open'],
+    next: /`tsrke encrypt resume` finishes the open change, `tsrke encrypt abort` goes back/,
+    has: ({ transition, writeKeys }) => {
+      expect(transition).toMatchObject({
+        ...{ kind: 'rotate', started: rotation.started, phase: 'read' },
+        from: 'secrets: aescbc:a,identity',
+        to: 'secrets: aescbc:b,identity',
+      });
+      expect(writeKeys.map(({ name }) => name)).toEqual(['a']);
+    },
+  },
+  {
+    given:
+      'a rotation cut off while objects are rewritten: those under the old key are no problem of their own',
+    sight: sight(three('b,a,identity'), { stored: stored({ a: 3, b: 2 }) }),
+    state: state('b,a,identity', rotation, ['a', 'b']),
+    problems: ['transition-open'],
+    has: ({ transition }) =>
+      expect(transition?.steps.map(({ state: is }) => is)).toEqual([
+        'done',
+        'done',
+        'next',
+        'to do',
+        'to do',
+      ]),
+  },
+  {
+    given: 'a rotation of which only the state does not know that it is done',
+    sight: sight(three('b,identity'), { stored: stored({ b: 5 }) }),
+    state: state('b,identity', rotation, ['a', 'b']),
+    problems: ['transition-open'],
+    has: ({ transition }) => expect(transition?.phase).toBe('record'),
+  },
+  {
+    given: 'the same with a run at work',
+    sight: sight(three('b,a,identity'), { atWork: 'process 7 on ci' }),
+    state: state('b,a,identity', rotation, ['a', 'b']),
+    problems: ['transition-open'],
+    next: /wait for the run that is at work: process 7 on ci/,
+  },
+  {
+    given: 'a rotation that RKE did not finish',
+    sight: sight(three('b,a,identity')),
+    state: state('b,a,identity', undefined, []),
+    problems: ['transition-open'],
+    says: /a rotation to key b was interrupted/,
+    has: ({ transition }) => {
+      expect(transition).toMatchObject({
+        kind: 'rotate',
+        phase: 'rewrite',
+        from: 'secrets: aescbc:a,identity',
+      });
+      expect(transition).not.toHaveProperty('started');
+    },
+  },
+  {
+    given: 'a disable cut off, and cluster.yml asks for encryption again',
+    sight: sight(three('identity,a')),
+    state: state('identity,a', disable),
+    problems: ['transition-open', 'cluster-yml-differs'],
+    next: /`tsrke up` goes where cluster\.yml says, `tsrke encrypt resume` finishes/,
+  },
+  {
+    given: 'no node that can be seen, in the middle of a rotation',
+    sight: sight(
+      three('').map(({ node: name }) =>
+        node(name, '', { reachable: false, container: undefined, readiness: undefined, failure: 'refused' }),
+      ),
+      { stored: { unavailable: 'no node could be asked where etcd is' } },
+    ),
+    state: state('a,b,identity', rotation, ['a', 'b']),
+    problems: [
+      ...['n1', 'n2', 'n3'].map((name) => `node-unreachable ${name}`),
+      'transition-open',
+      'etcd-unread',
+    ],
+    has: ({ encryption, transition }) => {
+      expect(encryption).toBe('unknown');
+      expect(transition).not.toHaveProperty('phase');
+      expect(transition?.steps.every(({ state: is }) => is === 'to do')).toBe(true);
+    },
+  },
+];
+
+test.each(rows)(
+  '$given',
+  ({ sight: seen, state: known = inForce, wanted = on, problems, next, says, has }) => {
+    const status = statusOf({ sight: seen, state: known, wanted });
+    const told = status.problems.map(({ kind, node: name }) =>
+      name === undefined ? kind : `${kind} ${name}`,
+    );
+    expect(told).toEqual(problems);
+    expect(status.asItShouldBe).toBe(problems.length === 0);
+    if (problems.length === 0) expect(status).not.toHaveProperty('next');
+    if (next !== undefined) expect(status.next).toMatch(next);
+    if (says !== undefined) expect(JSON.stringify([status.problems, status.nodes])).toMatch(says);
+    has?.(status);
+    for (const name of ['a', 'b']) expect(JSON.stringify(status)).not.toContain(key(name).secret.reveal());
+  },
+);
