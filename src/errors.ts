@@ -20,6 +20,7 @@ const exitCodes = {
   NOT_ENABLED: 3,
   NOTHING_OPEN: 3,
   NOT_ROTATABLE: 3,
+  KMS_UNMOUNTED: 3,
   // 4: locked or stale state
   LOCKED: 4,
   STATE_STALE: 4,

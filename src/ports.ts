@@ -174,6 +174,31 @@ export interface Etcd {
 /** Opens a byte stream to a port as seen from a node (through its SSH connection). */
 export type Dial = (node: NodeName, host: string, port: number) => Promise<Duplex>;
 
+/** What a KMS plugin makes of a data key; for KMS v1 `keyId` and `annotations` are empty. */
+export interface WrappedKey {
+  readonly ciphertext: Buffer;
+  readonly keyId: string;
+  readonly annotations: Readonly<Record<string, Buffer>>;
+}
+
+/** A KMS plugin on a node. All calls throw KMS_UNHEALTHY where it cannot be reached, does not answer or refuses. */
+export interface KmsPlugin {
+  /** `healthz` is `ok`, or what is wrong; a v1 plugin that answers is healthy, and has no key id. */
+  status(signal: AbortSignal): Promise<{
+    readonly version: string;
+    readonly healthz: string;
+    readonly keyId: string;
+  }>;
+  encrypt(plain: Buffer, signal: AbortSignal): Promise<WrappedKey>;
+  decrypt(wrapped: WrappedKey, signal: AbortSignal): Promise<Buffer>;
+  close(): void;
+}
+
+export interface KmsPlugins {
+  /** The one behind this socket of the node; nothing is reached before its first call. */
+  plugin(node: NodeName, path: string, version: 'v1' | 'v2'): KmsPlugin;
+}
+
 export interface Clock {
   now(): Date;
   /** Rejects with the signal's reason when aborted. */

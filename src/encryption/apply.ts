@@ -18,6 +18,7 @@ import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
 import { done, strip, type Line, type Push } from './plan.ts';
+import { kmsProvidersOf, preflightKms } from './preflight.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';
@@ -51,6 +52,7 @@ export async function carryOut(
   let renewal = notBegun;
   // Asked again before each rewrite: by then the plugins may have yet another key.
   let asked = !renews;
+  let pluginsTried = false;
   for (let pass = 1; pass <= 24; pass += 1) {
     signal.throwIfAborted();
     const seen = await observe(world, state, signal, { standIn });
@@ -58,6 +60,8 @@ export async function carryOut(
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
     const lines = strip(target, look);
     expectAcceptable(lines, look.members, world.minor);
+    if (!pluginsTried) await preflightKms(kmsProvidersOf(lines), look, world, signal);
+    pluginsTried = true;
     const [line = done] = lines;
     switch (line.kind) {
       case 'done':

@@ -28,3 +28,16 @@ function normal(bind: string): string {
   const rest = options.split(',').filter((each) => !['', 'z', 'Z', 'rw'].includes(each));
   return [trim(source), trim(target), rest.toSorted().join()].join(':');
 }
+
+/** Where a path of the container lies on its host; undefined: not in any bind. */
+export function hostPathOf(binds: readonly string[], path: string): string | undefined {
+  let best: { readonly target: string; readonly source: string } | undefined;
+  for (const bind of binds) {
+    const [source = '', mounted = ''] = bind.split(':');
+    const target = mounted.replace(/\/+$/, '');
+    const isInside = path === target || path.startsWith(`${target}/`);
+    // A mount within a mount hides what lies below it.
+    if (isInside && target.length >= (best?.target.length ?? 0)) best = { target, source };
+  }
+  return best === undefined ? undefined : best.source.replace(/\/+$/, '') + path.slice(best.target.length);
+}

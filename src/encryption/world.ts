@@ -1,5 +1,14 @@
 /** What the engine is given: the ports, and a state that is durable once `save` has resolved. */
-import type { Clock, ContainerRuntime, Etcd, KubeApi, NodeFiles, NodeName, Report } from '../ports.ts';
+import type {
+  Clock,
+  ContainerRuntime,
+  Etcd,
+  KmsPlugins,
+  KubeApi,
+  NodeFiles,
+  NodeName,
+  Report,
+} from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { WantedBinds } from './binds.ts';
 
@@ -11,6 +20,7 @@ export interface World {
   readonly etcds: readonly Etcd[];
   /** kube-apiserver's --etcd-prefix. */
   readonly etcdPrefix: string;
+  readonly plugins: KmsPlugins;
   readonly binds: WantedBinds;
   /** Names of keys that the state here lacks and the cluster's own copy of it has. */
   readonly keysElsewhere: readonly string[];

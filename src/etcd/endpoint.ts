@@ -1,12 +1,9 @@
 /** One etcd member as kube-apiserver's --etcd-servers names it: a gRPC client, made at its first use. */
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, isIPv4, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pipeline, type Duplex } from 'node:stream';
+import { isIPv4, type Socket } from 'node:net';
 import { checkServerIdentity, connect as connectTls } from 'node:tls';
 import { Client, credentials, type ChannelCredentials, type MethodDefinition } from '@grpc/grpc-js';
+import { openDoor, type Door } from '../hosts/door.ts';
 import { openTcp } from '../kube/connect.ts';
 import type { Dial, NodeName } from '../ports.ts';
 
@@ -30,7 +27,7 @@ const window = 8 * 1024 * 1024;
 
 interface Connection {
   readonly client: Client;
-  readonly forward: Forward | undefined;
+  readonly door: Door | undefined;
 }
 
 export class Endpoint {
@@ -85,9 +82,9 @@ export class Endpoint {
   /** Ends the connection; the next call makes a new one, and chooses anew between direct and SSH. */
   close(): void {
     this.#connection?.then(
-      ({ client, forward }) => {
+      ({ client, door }) => {
         client.close();
-        forward?.close();
+        door?.close();
       },
       () => undefined,
     );
@@ -99,8 +96,8 @@ export class Endpoint {
     const port = Number(this.url.port === '' ? 2379 : this.url.port);
     const { direct, dial, node } = this.#options;
     const reachable = direct && (await this.#reaches(host, port));
-    const forward = reachable ? undefined : await openForward(() => dial(node, host, port));
-    const target = forward?.target ?? `${this.url.hostname}:${port}`;
+    const door = reachable ? undefined : await openDoor(() => dial(node, host, port), 'etcd');
+    const target = door?.target ?? `${this.url.hostname}:${port}`;
     const client = new Client(target, this.#credentials(host), {
       'grpc.max_receive_message_length': largestMessage,
       'grpc-node.flow_control_window': window,
@@ -110,7 +107,7 @@ export class Endpoint {
       // SNI must not be an address (Node warns); the real name is checked below.
       ...(this.url.protocol === 'https:' ? { 'grpc.ssl_target_name_override': 'localhost' } : {}),
     });
-    return { client, forward };
+    return { client, door };
   }
 
   /**
@@ -149,54 +146,4 @@ export class Endpoint {
 
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
-}
-
-interface Forward {
-  readonly target: string;
-  close(): void;
-}
-
-/**
- * A local door to streams that grpc-js can connect to. A Unix socket in a folder of our own (mode 0700): a port
- * on 127.0.0.1 would let any local user knock at the cluster's etcd.
- */
-async function openForward(dial: () => ReturnType<Dial>): Promise<Forward> {
-  // Dialled ahead, because a failure behind the door would reach the caller as a closed socket only.
-  let ahead: Duplex | undefined = await dial();
-  ahead.on('error', () => undefined);
-  const folder = await mkdtemp(join(tmpdir(), 'tsrke-'));
-  const path = join(folder, 'etcd');
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.on('error', () => undefined);
-    const dialled = ahead === undefined || ahead.destroyed ? dial() : Promise.resolve(ahead);
-    ahead = undefined;
-    dialled.then(
-      (stream) => {
-        pipeline(socket, stream, socket, () => {
-          socket.destroy();
-          stream.destroy();
-        });
-      },
-      (error: unknown) => {
-        socket.destroy(error instanceof Error ? error : undefined);
-      },
-    );
-  });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  server.unref();
-  return {
-    target: `unix:${path}`,
-    close() {
-      ahead?.destroy();
-      for (const socket of sockets) socket.destroy();
-      server.close();
-      void rm(folder, { recursive: true, force: true }).catch(() => undefined);
-    },
-  };
 }

@@ -41,11 +41,11 @@ export class SshConnection {
     await this.#connected();
   }
 
-  /** A stream to a Unix socket on the host. */
-  openSocket(path: string): Promise<Duplex> {
+  /** A stream to a Unix socket on the host; `what` listens there. */
+  openSocket(path: string, what = 'Docker'): Promise<Duplex> {
     return this.#open(
       path,
-      `see on ${this.target.name} that Docker runs, that ${this.target.user} may use ${path} (group docker; ` +
+      `see on ${this.target.name} that ${what} runs, that ${this.target.user} may use ${path} (group docker; ` +
         `a new membership counts from the next login), and that sshd has AllowStreamLocalForwarding yes`,
       (client, done) => client.openssh_forwardOutStreamLocal(path, done),
     );

@@ -1,6 +1,7 @@
 /** The nodes of a cluster as reached over SSH: files, Docker, and streams to their ports. */
 import { TsrkeError } from '../errors.ts';
-import type { ContainerRuntime, Dial, Markers, NodeFiles, NodeName, Report } from '../ports.ts';
+import { openPlugin } from '../kms/plugin.ts';
+import type { ContainerRuntime, Dial, KmsPlugins, Markers, NodeFiles, NodeName, Report } from '../ports.ts';
 import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
 import { dockerFiles } from './files.ts';
@@ -31,6 +32,7 @@ export interface Hosts {
   readonly files: NodeFiles;
   readonly runtime: ContainerRuntime & Markers;
   readonly dial: Dial;
+  readonly plugins: KmsPlugins;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
   /** Ends all connections; nothing can be reached any more. */
@@ -72,6 +74,13 @@ export function connectHosts(options: HostsOptions): Hosts {
     files: dockerFiles({ docker }),
     runtime: dockerRuntime({ docker, report: options.report, stopTimeout: options.stopTimeout ?? 2 }),
     dial: async (node, address, port) => host(node).connection.openPort(address, port),
+    plugins: {
+      plugin: (node, path, version) =>
+        openPlugin({
+          ...{ node, path, version },
+          dial: () => host(node).connection.openSocket(path, 'the KMS plugin'),
+        }),
+    },
     connect: async (node, signal) => abortable(() => host(node).connection.connect(), signal),
     close() {
       for (const { connection } of hosts.values()) connection.close();

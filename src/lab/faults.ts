@@ -7,7 +7,7 @@ import type { Clock, NodeName } from '../ports.ts';
 export interface Effect {
   /** From 1 on; the same run gives the same numbers. */
   readonly number: number;
-  readonly kind: 'docker' | 'kube' | 'etcd' | 'state' | 'ssh';
+  readonly kind: 'docker' | 'kube' | 'etcd' | 'kms' | 'state' | 'ssh';
   readonly node: NodeName | undefined;
   /** e.g. `docker POST /containers/kube-apiserver/restart on cp-2`. Never a value. */
   readonly what: string;

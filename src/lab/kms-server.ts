@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import { StreamConnections, type Connections } from './connections.ts';
-import { kmsPackage } from './kms-proto.ts';
+import { kmsPackage } from '../kms/proto.ts';
 import type { KmsPlugin } from './plugin.ts';
 
 /** A call of one method: what it is asked to what it answers. Throws a Refusal. */

@@ -5,14 +5,15 @@
 import { TsrkeError } from '../errors.ts';
 import { dockerRuntime } from '../hosts/docker.ts';
 import { dockerFiles } from '../hosts/files.ts';
-import type { Etcd, KubeApi, NodeName } from '../ports.ts';
+import type { Etcd, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
 import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
+import type { KmsPlugin } from './plugin.ts';
 import { NoAnswer, type LabSurface } from './surface.ts';
 
 /** Milliseconds until the real adapters give up. */
-const patience = { kube: 30_000, etcd: 60_000, ssh: 15_000 };
+const patience = { kube: 30_000, etcd: 60_000, kms: 10_000, ssh: 15_000 };
 
 /** A link for one tsrke whose every effect passes through `effects`. */
 export function labLink(surface: LabSurface, effects: Effects): Link {
@@ -25,6 +26,7 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
       runtime,
       markers: runtime,
       kube: kubeApi(surface, effects),
+      plugins: pluginsOf(surface, effects),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
       hostKeysSeen: () => ({}),
@@ -76,6 +78,57 @@ function kubeApi(surface: LabSurface, effects: Effects): KubeApi {
         lost: () => failed(lostAnswer()),
         patience: ask.timeout ?? patience.kube,
       });
+    },
+  };
+}
+
+/** The plugins as they are, without gRPC. */
+function pluginsOf(surface: LabSurface, effects: Effects): KmsPlugins {
+  return {
+    plugin(node, path, version) {
+      const call = <T>(what: string, signal: AbortSignal, work: (plugin: KmsPlugin) => T): Promise<T> => {
+        const failed = (cause: unknown) =>
+          new TsrkeError('KMS_UNHEALTHY', `the KMS plugin at ${path} did not answer ${what}`, {
+            node,
+            cause,
+          });
+        return effects.run({
+          ...{ kind: 'kms', node, what, changes: false, signal },
+          work: () =>
+            new Promise((resolve) => {
+              const plugin = surface.plugin?.(node, path);
+              if (plugin === undefined) throw failed(new NoAnswer('ECONNREFUSED', `connect ${path}`));
+              resolve(work(plugin));
+            }),
+          lost: () => failed(lostAnswer()),
+          patience: patience.kms,
+        });
+      };
+      const needWell = ({ healthy }: KmsPlugin) => {
+        if (!healthy) throw new TsrkeError('KMS_UNHEALTHY', 'the KMS does not answer', { node });
+      };
+      const idOf = (plugin: KmsPlugin) => (version === 'v1' ? '' : plugin.keyId);
+      return {
+        status: (signal) =>
+          call('Status', signal, (plugin) => ({
+            version: version === 'v1' ? 'v1beta1' : 'v2',
+            healthz: plugin.healthy || version === 'v1' ? 'ok' : 'the KMS does not answer',
+            keyId: idOf(plugin),
+          })),
+        encrypt: (plain, signal) =>
+          call('Encrypt', signal, (plugin) => {
+            needWell(plugin);
+            return { ciphertext: plugin.encrypt(plain), keyId: idOf(plugin), annotations: {} };
+          }),
+        decrypt: ({ ciphertext }, signal) =>
+          call('Decrypt', signal, (plugin) => {
+            needWell(plugin);
+            const plain = plugin.decrypt(ciphertext);
+            if (plain !== undefined) return plain;
+            throw new TsrkeError('KMS_UNHEALTHY', 'the KMS has no key for this ciphertext', { node });
+          }),
+        close: () => undefined,
+      };
     },
   };
 }

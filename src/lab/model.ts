@@ -132,6 +132,11 @@ export class LabModel implements LabSurface {
     return new Promise((resolve) => resolve(this.ask(node, ask)));
   }
 
+  plugin(node: NodeName, path: string): KmsPlugin | undefined {
+    const found = this.#of(node).host.powered ? this.#options.plugins(node, `unix://${path}`) : undefined;
+    return found?.up === true ? found : undefined;
+  }
+
   readonly etcd: LabSurface['etcd'] = {
     range: ({ from, end, limit, revision }, signal): Promise<EtcdRange> =>
       this.#ask('Range', signal, () => {

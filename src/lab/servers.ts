@@ -5,6 +5,7 @@ import { etcdCertificateName, type Bundle } from './certificates.ts';
 import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
+import { kmsServer } from './kms-server.ts';
 import { kubeServer } from './kube-server.ts';
 import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
 import type { LabNode, LabSurface } from './surface.ts';
@@ -89,8 +90,12 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
     const ssh = new SshServer({
       ...sshd(node.name),
-      socket: (path, user) =>
-        path === dockerSocket && !outsiders.includes(user) ? (stream) => docker.take(stream) : undefined,
+      socket(path, user) {
+        if (outsiders.includes(user)) return undefined;
+        if (path === dockerSocket) return (stream) => docker.take(stream);
+        const plugin = surface.plugin?.(node.name, path);
+        return plugin === undefined ? undefined : (stream) => kmsServer(plugin).take(stream);
+      },
       run: options.run,
       ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
       port: (address, port) => dial(local.has(address) ? node.address : address, port, node.address),

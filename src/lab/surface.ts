@@ -3,6 +3,7 @@
  * lab (SSH, HTTP, TLS, gRPC) are a thin layer over it, and tests call it straight.
  */
 import type { Etcd, NodeName } from '../ports.ts';
+import type { KmsPlugin } from './plugin.ts';
 
 export interface HttpAsk {
   readonly method: string;
@@ -43,6 +44,8 @@ export interface LabSurface {
   docker(node: NodeName, ask: HttpAsk): Promise<HttpAnswer>;
   /** As system:masters. Rejects with NoAnswer while kube-apiserver does not listen. */
   kube(node: NodeName, ask: HttpAsk): Promise<HttpAnswer>;
+  /** The KMS plugin that listens at this path of the host; undefined: nobody does. */
+  plugin?(node: NodeName, path: string): KmsPlugin | undefined;
   /** The one etcd of the cluster; rejects with TsrkeError ETCD while no member answers. */
   readonly etcd: Omit<Etcd, 'close'>;
 }

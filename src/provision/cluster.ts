@@ -100,6 +100,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         kube,
         etcds,
         etcdPrefix: prefix,
+        plugins: links.plugins,
         binds: { wanted: config.extraBinds, former: recordedBinds(state) },
         keysElsewhere: met.lacks,
         minor: Number(/^v?1\.(\d+)/.exec(config.kubernetesVersion ?? defaultVersion)?.[1]),

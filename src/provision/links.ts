@@ -8,6 +8,7 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  KmsPlugins,
   KubeApi,
   Markers,
   NodeFiles,
@@ -42,6 +43,7 @@ export interface Links {
   readonly runtime: ContainerRuntime;
   readonly markers: Markers;
   readonly kube: KubeApi;
+  readonly plugins: KmsPlugins;
   readonly clock: Clock;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
@@ -92,6 +94,7 @@ export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded
     runtime: hosts.runtime,
     markers: hosts.runtime,
     kube,
+    plugins: hosts.plugins,
     clock: systemClock,
     connect: (node, signal) => hosts.connect(node, signal),
     etcd: (ask) => createEtcd({ ...ask, dial: hosts.dial, report }),

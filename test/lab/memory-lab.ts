@@ -322,6 +322,7 @@ class Starts {
       nodes: model.nodes,
       docker: (node, ask) => noted(model.docker(node, ask)),
       kube: (node, ask) => noted(model.kube(node, ask)),
+      plugin: (node, path) => model.plugin(node, path),
       etcd: model.etcd,
     };
   }

@@ -35,7 +35,8 @@ export class KmsLab extends MemoryLab {
       ({ name, address }) =>
         `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
     );
-    const services = `services:\n  kube-api:\n    secrets_encryption_config: ${wish}\n`;
+    const binds = 'extra_binds: ["/var/run/kmsplugin:/var/run/kmsplugin"]';
+    const services = `services:\n  kube-api:\n    ${binds}\n    secrets_encryption_config: ${wish}\n`;
     writeFileSync(path, `nodes:\n${nodes.join('\n')}\n${services}`);
     Object.assign(this.configs, { on: path });
     this.enabled = true;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials, loadPackageDefinition } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { kmsPackage } from '../../src/lab/kms-proto.ts';
+import { kmsPackage } from '../../src/kms/proto.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
 import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 

@@ -1,0 +1,160 @@
+/**
+ * KMS plugins are asked before anything is pushed that needs them: a kube-apiserver whose plugin is not there does not
+ * become ready, and one whose plugin has another key writes what its neighbours cannot read.
+ */
+import { randomBytes } from 'node:crypto';
+import { TsrkeError } from '../errors.ts';
+import type { KmsPlugin, NodeName, WrappedKey } from '../ports.ts';
+import { hostPathOf, lacking } from './binds.ts';
+import type { KmsProvider, ProviderFile } from './configuration.ts';
+import type { Look, MemberLook } from './observe.ts';
+import type { Line } from './plan.ts';
+import type { World } from './world.ts';
+
+/** A plugin as one node will use it. */
+interface Use {
+  readonly node: NodeName;
+  readonly plugin: KmsPlugin;
+}
+
+interface Wrapped {
+  readonly by: NodeName;
+  readonly plain: Buffer;
+  readonly key: WrappedKey;
+}
+
+const socketScheme = 'unix://';
+
+/** The KMS providers of all files that these lines push. */
+export function kmsProvidersOf(lines: readonly Line[]): KmsProvider[] {
+  const files = lines.flatMap((line) => ('pushes' in line ? line.pushes.map(({ file }) => file) : []));
+  const found = new Map<string, KmsProvider>();
+  for (const file of files) {
+    for (const each of providersOf(file))
+      found.set(JSON.stringify([each.apiVersion, each.name, each.endpoint]), each);
+  }
+  return [...found.values()];
+}
+
+function providersOf(file: ProviderFile | undefined): KmsProvider[] {
+  return (file?.entries ?? []).flatMap(({ providers }) => providers.filter((each) => each.kind === 'kms'));
+}
+
+/**
+ * Every plugin on every member: its socket is mounted where kube-apiserver will look, it is healthy, what it encrypts
+ * it decrypts, and so do those of all other members. Throws KMS_UNMOUNTED, KMS_UNHEALTHY or KMS_KEYS_DIFFER.
+ */
+export async function preflightKms(
+  providers: readonly KmsProvider[],
+  { members }: Pick<Look, 'members'>,
+  world: Pick<World, 'plugins' | 'binds' | 'report'>,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const provider of providers) {
+    await world.report.task(`try the KMS plugin ${provider.name} on every node`, async (task) => {
+      const path = provider.endpoint.slice(socketScheme.length);
+      // In no file system, and no forwarding of SSH leads there.
+      if (path.startsWith('@')) {
+        world.report.note(
+          'warning',
+          `${provider.endpoint} is an abstract socket, which cannot be tried from here`,
+        );
+        return;
+      }
+      const uses = members.map((member): Use => {
+        const where = mountedAt(member, provider, path, world);
+        return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
+      });
+      try {
+        const wrapped = await all(uses, (use) => tryAlone(use, provider, signal));
+        await all(uses, (use) => tryTogether(use, wrapped, provider, signal));
+      } finally {
+        for (const { plugin } of uses) plugin.close();
+      }
+      task.done(`the KMS plugin ${provider.name} works on ${uses.length} node(s)`);
+    });
+  }
+}
+
+/** Each node's failure is one of its own. */
+async function all<T>(uses: readonly Use[], work: (use: Use) => Promise<T>): Promise<T[]> {
+  const results = await Promise.allSettled(uses.map(work));
+  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors);
+  return results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+}
+
+function mountedAt(
+  { node, container }: MemberLook,
+  { name }: KmsProvider,
+  path: string,
+  { binds }: Pick<World, 'binds'>,
+): string {
+  const where = hostPathOf([...container.binds, ...lacking(container.binds, binds)], path);
+  if (where !== undefined) return where;
+  const folder = path.slice(0, path.lastIndexOf('/')) || '/';
+  throw new TsrkeError(
+    'KMS_UNMOUNTED',
+    `${path}, the socket of the KMS plugin ${name}, is not mounted into kube-apiserver's container`,
+    {
+      node,
+      next: `add "${folder}:${folder}" to services.kube-api.extra_binds in cluster.yml; nothing was touched`,
+    },
+  );
+}
+
+async function tryAlone(
+  { node, plugin }: Use,
+  { name, apiVersion }: KmsProvider,
+  signal: AbortSignal,
+): Promise<Wrapped> {
+  const status = await plugin.status(signal);
+  const speaks = apiVersion === 'v1' ? ['v1beta1'] : ['v2', 'v2beta1'];
+  if (!speaks.includes(status.version)) {
+    throw unusable(node, `the KMS plugin ${name} speaks ${status.version}, not ${apiVersion}`);
+  }
+  if (status.healthz !== 'ok') {
+    throw new TsrkeError('KMS_UNHEALTHY', `the KMS plugin ${name} is not healthy: ${status.healthz}`, {
+      node,
+      next: 'mend the plugin, then run the same command again; no file was pushed',
+    });
+  }
+  const plain = randomBytes(32);
+  const key = await plugin.encrypt(plain, signal);
+  if (key.keyId !== status.keyId) {
+    throw unusable(
+      node,
+      `the KMS plugin ${name} encrypts with key id ${key.keyId} while its Status says ${status.keyId}`,
+    );
+  }
+  return { by: node, plain, key };
+}
+
+async function tryTogether(
+  { node, plugin }: Use,
+  wrapped: readonly Wrapped[],
+  { name }: KmsProvider,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { by, plain, key } of wrapped) {
+    let opened: Buffer | undefined;
+    let why = 'it gives other bytes';
+    try {
+      opened = await plugin.decrypt(key, signal);
+    } catch (error) {
+      if (!(error instanceof TsrkeError)) throw error;
+      why = error.message;
+    }
+    if (opened !== undefined && plain.equals(opened)) continue;
+    const whose = by === node ? 'it encrypts itself' : `the one on ${by} encrypts`;
+    throw unusable(node, `the KMS plugin ${name} does not decrypt what ${whose} (${why})`);
+  }
+}
+
+function unusable(node: NodeName, what: string): TsrkeError {
+  return new TsrkeError('KMS_KEYS_DIFFER', what, {
+    node,
+    next: 'all nodes need the same plugin with the same key encryption keys; no file was pushed',
+  });
+}
