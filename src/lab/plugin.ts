@@ -28,6 +28,11 @@ export class KmsPlugin {
     this.keyId = keyId;
   }
 
+  /** For every plugin of the same KMS. What it has encrypted can never be read again. */
+  destroy(keyId: string): void {
+    this.#vault.delete(keyId);
+  }
+
   /** The key id in clear (so that a test can tell what KMS v1 wrote), a nonce of 12 bytes, the data key, the tag. */
   encrypt(dataKey: Buffer, keyId = this.keyId): Buffer {
     const nonce = randomBytes(12);

@@ -67,8 +67,7 @@ describe('a KMS plugin on a socket', () => {
   });
 
   it('wraps and unwraps for v1beta1, which has no key ids, also what an older key wrapped', async () => {
-    const vault: Vault = new Map();
-    const plugin = new KmsPlugin(vault, 'kek-1');
+    const plugin = new KmsPlugin(new Map(), 'kek-1');
     const { socket } = await listen(plugin);
     const v1 = dial('v1beta1', socket);
     expect(await v1('Version', { version: 'v1beta1' })).toMatchObject({ version: 'v1beta1' });
@@ -78,8 +77,7 @@ describe('a KMS plugin on a socket', () => {
   });
 
   it('goes on to unwrap with an older key until that is destroyed', async () => {
-    const vault: Vault = new Map();
-    const plugin = new KmsPlugin(vault, 'kek-1');
+    const plugin = new KmsPlugin(new Map(), 'kek-1');
     const { socket } = await listen(plugin);
     const v2 = dial('v2', socket);
     const old = await v2('Encrypt', { plaintext: dataKey });
@@ -87,7 +85,7 @@ describe('a KMS plugin on a socket', () => {
     expect((await v2('Status', {}))['key_id']).toBe('kek-2');
     expect((await v2('Encrypt', { plaintext: dataKey }))['key_id']).toBe('kek-2');
     expect(await v2('Decrypt', old)).toEqual({ plaintext: dataKey });
-    vault.delete('kek-1');
+    plugin.destroy('kek-1');
     await expect(v2('Decrypt', old)).rejects.toThrow('the KMS has no key for this ciphertext');
   });
 

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseProviderFile } from '../../src/encryption/configuration.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { KmsPlugin } from '../../src/lab/plugin.ts';
 import { transformerFor, type Kek } from '../../src/lab/storage.ts';
 import { openOracles, type Oracle } from '../lab/oracle.ts';
 
@@ -72,7 +72,6 @@ test('a value under another etcd key is refused by both where the key is authent
 
 interface Asked {
   readonly plugin: KmsPlugin;
-  readonly vault: Vault;
   /** The plugin as the lab's server sees it when it has just looked at its Status. */
   readonly kek: () => Kek;
   readonly file: (apiVersion: string) => string;
@@ -85,8 +84,7 @@ interface Asked {
  */
 async function withKms(run: (asked: Asked) => Promise<void>) {
   const name = `tsrke-kms-${process.pid}-`.padEnd(107, '.');
-  const vault: Vault = new Map();
-  const plugin = new KmsPlugin(vault, 'kek-1');
+  const plugin = new KmsPlugin(new Map(), 'kek-1');
   const kek = (): Kek => ({
     keyId: plugin.keyId,
     wrap: (dataKey) => plugin.encrypt(dataKey),
@@ -96,7 +94,7 @@ async function withKms(run: (asked: Asked) => Promise<void>) {
   const kms = (apiVersion: string) =>
     `{kms: {apiVersion: ${apiVersion}, name: vault, endpoint: 'unix:///@${name}', timeout: 3s}}`;
   try {
-    await run({ plugin, vault, kek, file: (apiVersion) => fileOf(kms(apiVersion), '{identity: {}}') });
+    await run({ plugin, kek, file: (apiVersion) => fileOf(kms(apiVersion), '{identity: {}}') });
   } finally {
     stop();
   }
@@ -141,7 +139,7 @@ test.each([
 ])(
   'KMS $apiVersion: once the key is rotated, what the old one wrapped is stale to both: $stale; once that is destroyed, neither reads it',
   ({ apiVersion, stale }) =>
-    withKms(async ({ plugin, vault, kek, file }) => {
+    withKms(async ({ plugin, kek, file }) => {
       const text = file(apiVersion);
       const lab = transformerFor(parseProviderFile(text, 'it'), resource, kek);
       const plain = Buffer.from('k8s\0 value');
@@ -153,7 +151,7 @@ test.each([
       for (const oracle of oracles.filter(({ minor }) => minor >= since)) {
         expect(await oracle.decrypt(question)).toEqual({ value: plain, stale });
       }
-      vault.delete('kek-1');
+      plugin.destroy('kek-1');
       expect(() => lab.fromStorage(value, key)).toThrow('failed to decrypt DEK');
       for (const oracle of oracles.filter(({ minor }) => minor >= since)) {
         await expect(oracle.decrypt(question)).rejects.toThrow('the KMS has no key');
