@@ -83,7 +83,7 @@ export function strip(target: ProviderFile, seen: Seen): Line[] {
 }
 
 /** What is there once the line has been carried out. */
-function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
+export function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
   if (line.kind === 'rewrite') {
     const written = line.resources.map((each) => [each, [writeKeyOf(target, each)]] as const);
     return { ...seen, stored: new Map([...seen.stored, ...written]) };
