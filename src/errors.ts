@@ -25,6 +25,7 @@ const exitCodes = {
   LOCKED: 4,
   STATE_STALE: 4,
   STATE_MISSING: 4,
+  PLAN_STALE: 4,
   // 1: failed
   STATE_WRITE: 1,
   NODE_UNREACHABLE: 1,

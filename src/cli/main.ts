@@ -51,18 +51,40 @@ const common = (command: Command, forms = 'text, or one JSON event a line on std
 
 const longWork: readonly ExitCode[] = [0, 1, 3, 4, 130];
 
-async function changeCluster(command: string, flags: CommonFlags, action: Action): Promise<void> {
-  const debug = program.opts<{ debug?: boolean }>().debug === true;
+interface PlanFlags {
+  readonly dryRun?: boolean;
+  readonly out?: string;
+  readonly plan?: string;
+}
+
+const isDebug = (): boolean => program.opts<{ debug?: boolean }>().debug === true;
+
+async function changeCluster(command: string, flags: CommonFlags & PlanFlags, action: Action): Promise<void> {
+  if (flags.dryRun === true && (action === 'up' || action === 'rotate')) {
+    await showPlan(flags, action);
+    return;
+  }
+  const debug = isDebug();
   const { run } = await import('./run.ts');
   await run({ command, version, output: flags.output, debug }, async (report, signal) => {
     const { changeEncryption } = await import('../provision/encryption.ts');
+    const planned = flags.plan === undefined ? {} : (await import('./plan.ts')).planned(flags.plan);
     return await changeEncryption({
       ...loadOptions(flags),
       action,
+      ...planned,
       report,
       signal,
       ifDue: flags.ifDue === true,
     });
+  });
+}
+
+async function showPlan(flags: CommonFlags & PlanFlags, action: 'up' | 'rotate'): Promise<void> {
+  const { answer } = await import('./answer.ts');
+  await answer({ output: flags.output, debug: isDebug() }, async (report, signal) => {
+    const { lookAhead } = await import('./plan.ts');
+    return await lookAhead({ ...loadOptions(flags), action, report, signal }, flags.out);
   });
 }
 
@@ -77,18 +99,42 @@ function loadOptions(flags: CommonFlags) {
 
 const up = common(program.command('up'))
   .description('bring the cluster to what cluster.yml says (this version: encryption of secrets)')
-  .action((flags: CommonFlags) => changeCluster('up', flags, 'up'));
+  .option('--dry-run', 'show what it would do, as `tsrke plan` does; changes nothing')
+  .addOption(new Option('--out <file>', 'keep the plan of a dry run').implies({ dryRun: true }))
+  .addOption(
+    new Option(
+      '--plan <file>',
+      'carry out this plan, or refuse where the cluster is another by now',
+    ).conflicts(['dryRun', 'out']),
+  )
+  .action((flags: CommonFlags & PlanFlags) => changeCluster('up', flags, 'up'));
 addHelp(up, {
   examples: [
     ['tsrke up', 'the cluster of ./cluster.yml'],
     ['tsrke up --config prod.yml', 'another one; its state is prod.rkestate'],
+    ['tsrke up --plan plan.json', 'what was approved, and nothing else'],
     ['tsrke up --output json | jq .type', 'for scripts'],
   ],
-  exitCodes: longWork,
+  exitCodes: [0, 1, 2, 3, 4, 130],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'Run it again after anything that went wrong: it looks at the nodes and\n' +
     'continues from what is there.',
+});
+
+const plan = common(program.command('plan'), 'text, or one JSON document')
+  .description('what `tsrke up` would do: steps per node, restarts, objects, time; changes nothing')
+  .option('--out <file>', 'keep the plan for `tsrke up --plan`')
+  .action((flags: CommonFlags & PlanFlags) => showPlan(flags, 'up'));
+addHelp(plan, {
+  examples: [
+    ['tsrke plan', 'exit code 2: there is something to do'],
+    ['tsrke plan --out plan.json', 'then `tsrke up --plan plan.json`'],
+    ['tsrke plan --output json | jq .steps', 'for scripts'],
+  ],
+  exitCodes: [0, 1, 2, 3, 4],
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more: 'For a rotation: `tsrke encrypt rotate-key --dry-run`.',
 });
 
 const encrypt = program.command('encrypt').description('encryption of secrets at rest');
@@ -103,14 +149,19 @@ addHelp(encrypt, {
 const rotateKey = common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
   .option('--if-due', 'do nothing before the key has reached max_key_age')
-  .action((flags: CommonFlags) => changeCluster('encrypt rotate-key', flags, 'rotate'));
+  .option('--dry-run', 'show what it would do; changes nothing')
+  .addOption(
+    new Option('--out <file>', 'keep the plan of a dry run for `tsrke up --plan`').implies({ dryRun: true }),
+  )
+  .action((flags: CommonFlags & PlanFlags) => changeCluster('encrypt rotate-key', flags, 'rotate'));
 addHelp(rotateKey, {
   examples: [
     ['tsrke encrypt rotate-key', 'the cluster of ./cluster.yml'],
     ['tsrke encrypt rotate-key --if-due', 'nightly: once max_key_age is over'],
+    ['tsrke encrypt rotate-key --dry-run', 'what it would do'],
     ['tsrke encrypt rotate-key --output json', 'for scripts'],
   ],
-  exitCodes: longWork,
+  exitCodes: [0, 1, 2, 3, 4, 130],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'The old key stays in the state file: old snapshots of etcd need it. A rotation\n' +
@@ -144,9 +195,8 @@ const status = common(encrypt.command('status'), 'text, or one JSON document')
   .description('who has what, what etcd holds under which key, and what is open; changes nothing')
   .option('--check', 'exit with 2 where anything is not as the state and cluster.yml say')
   .action(async (flags: CommonFlags & { check?: boolean }) => {
-    const debug = program.opts<{ debug?: boolean }>().debug === true;
     const { answer } = await import('./answer.ts');
-    await answer({ output: flags.output, debug }, async (report, signal) => {
+    await answer({ output: flags.output, debug: isDebug() }, async (report, signal) => {
       const { readStatus } = await import('../provision/status.ts');
       const { statusView } = await import('./status-view.ts');
       const seen = await readStatus({ ...loadOptions(flags), report, signal });
@@ -160,14 +210,14 @@ const status = common(encrypt.command('status'), 'text, or one JSON document')
 addHelp(status, {
   examples: [
     ['tsrke encrypt status', 'the cluster of ./cluster.yml'],
-    ['tsrke encrypt status --check', 'for monitoring: the exit code says it'],
-    ['tsrke encrypt status --output json | jq .problems', 'for scripts'],
+    ['tsrke encrypt status --check', 'for monitoring'],
+    ['tsrke encrypt status --output json', 'for scripts'],
   ],
   exitCodes: [0, 1, 2, 3, 4],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
-    'It takes no lock and writes nothing, so it works at any time: beside a run that is\n' +
-    'at work, with nodes down, and while no kube-apiserver serves.',
+    'It takes no lock and writes nothing, so it works at any time: beside a run that\n' +
+    'is at work, with nodes down, and while no kube-apiserver serves.',
 });
 
 const validate = common(encrypt.command('validate'))

@@ -85,7 +85,7 @@ export function strip(target: ProviderFile, seen: Seen): Line[] {
 }
 
 /** What is there once the line has been carried out. */
-function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
+export function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFile, seen: Seen): Seen {
   if (line.kind === 'rewrite') {
     const written = line.resources.map((each) => [each, [writeKeyOf(target, each)]] as const);
     const outdated = new Set([...(seen.outdated ?? [])].filter((each) => !line.resources.includes(each)));

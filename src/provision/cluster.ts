@@ -22,6 +22,8 @@ export interface ConnectOptions {
   readonly store: StateStore;
   readonly report: Report;
   readonly signal: AbortSignal;
+  /** For a look ahead: takes no lock, and saves nothing. */
+  readonly readOnly?: boolean;
 }
 
 export interface Cluster {
@@ -40,7 +42,7 @@ export interface Cluster {
  * SSH_KEY, HOST_KEY_CHANGED, UNSUPPORTED (Docker's version), STATE_INVALID, STATE_STALE, LOCKED, WRONG_CLUSTER.
  */
 export async function connectCluster(options: ConnectOptions, link: Link = linkOverSsh): Promise<Cluster> {
-  const { config, state, store, report, signal } = options;
+  const { config, state, store, report, signal, readOnly = false } = options;
   const nodes = candidates(config, state);
   const links = link({
     config,
@@ -77,8 +79,10 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         .map((node) => node.name);
     const owner = thisOwner(clock.now());
     const lock = new ClusterLock({ kube, markers, nodes: reached, owner, clock, report });
-    closing.push(() => lock.release());
-    await lock.acquire(signal);
+    if (!readOnly) {
+      closing.push(() => lock.release());
+      await lock.acquire(signal);
+    }
     const keeper = new StateKeeper({
       store,
       kube,
@@ -109,6 +113,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         members: (each) => members(sources, each),
         hold: (each) => lock.hold(each),
         save: async (next, encrypted, each) => {
+          if (readOnly) throw new Error('a look ahead saves nothing');
           await lock.hold(each);
           return await keeper.save(next, encrypted, each);
         },

@@ -9,7 +9,7 @@ import { namedKey, newKey } from '../encryption/key.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
 import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
-import { chooseTarget, type Action } from '../encryption/target.ts';
+import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
@@ -36,8 +36,17 @@ export interface EncryptionOptions extends LoadOptions {
   readonly action: Action;
   /** Do nothing before the write key has reached `max_key_age`. */
   readonly ifDue?: boolean;
+  /** Sees what was seen before anything is done about it, and may throw. */
+  readonly approve?: (found: Found) => void;
   readonly report: Report;
   readonly signal: AbortSignal;
+}
+
+/** All that a decision rests on. */
+export interface Found {
+  readonly seen: Look;
+  readonly state: ClusterState;
+  readonly wanted: Wanted;
 }
 
 /** What a run needs besides its options; tests plug a lab's model in here. */
@@ -87,29 +96,12 @@ async function change(
   config: ClusterConfig,
   wanted: Wanted,
   cluster: Cluster,
-  { action, report, signal }: EncryptionOptions,
+  options: EncryptionOptions,
 ): Promise<string> {
+  const { action, report, signal } = options;
   const { state: before, copyAgrees } = cluster;
-  // Only `up` takes anything away that cluster.yml names no more; what a provider file needs every command mounts.
-  const { wanted: wantedBinds, former } = cluster.world.binds;
-  const kept = action === 'up' ? [] : former.filter((each) => !wantedBinds.includes(each));
-  const binds = [...wantedBinds, ...kept];
-  const world: World = { ...cluster.world, binds: { wanted: binds, former } };
-  const proof = copyAgrees && before.tsrke.transition === undefined ? before.tsrke.proof : undefined;
-  const seen = await report.task('look at the nodes and at etcd', () =>
-    observe(world, before, signal, { proof }),
-  );
-  refuseOlderState(world, seen);
-  const now = world.clock.now();
-  const chosen = chooseTarget({
-    action,
-    wanted,
-    state: before,
-    onNodes: seen.members.flatMap((each) => (each.file === undefined ? [] : [each.file])),
-    now,
-    newKey,
-    namedKey,
-  });
+  const { world, binds, seen, now, chosen } = await decide(wanted, cluster, { newKey, namedKey }, options);
+  options.approve?.({ seen, state: before, wanted });
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
@@ -180,6 +172,45 @@ async function clearLeftovers(world: World, { members }: Look, signal: AbortSign
   // Only the owner of the lock knows that nobody is writing there just now.
   await world.hold(signal);
   await Promise.all(members.map(({ node, path }) => world.files.clear(node, path, signal)));
+}
+
+export interface Decision {
+  readonly world: World;
+  /** cluster.yml's extra_binds, and those that this command leaves where they are. */
+  readonly binds: readonly string[];
+  readonly seen: Look;
+  readonly now: Date;
+  readonly chosen: Target;
+}
+
+/** Looks, then decides on where to go: what a run and a look ahead have in common. */
+export async function decide(
+  wanted: Wanted,
+  cluster: Cluster,
+  makes: Pick<TargetRequest, 'newKey' | 'namedKey'>,
+  { action, report, signal }: Pick<EncryptionOptions, 'action' | 'report' | 'signal'>,
+): Promise<Decision> {
+  const { state: before, copyAgrees } = cluster;
+  // Only `up` takes anything away that cluster.yml names no more; what a provider file needs every command mounts.
+  const { wanted: wantedBinds, former } = cluster.world.binds;
+  const kept = action === 'up' ? [] : former.filter((each) => !wantedBinds.includes(each));
+  const binds = [...wantedBinds, ...kept];
+  const world: World = { ...cluster.world, binds: { wanted: binds, former } };
+  const proof = copyAgrees && before.tsrke.transition === undefined ? before.tsrke.proof : undefined;
+  const seen = await report.task('look at the nodes and at etcd', () =>
+    observe(world, before, signal, { proof }),
+  );
+  refuseOlderState(world, seen);
+  const now = world.clock.now();
+  const chosen = chooseTarget({
+    action,
+    wanted,
+    state: before,
+    onNodes: seen.members.flatMap((each) => (each.file === undefined ? [] : [each.file])),
+    now,
+    ...makes,
+  });
+  return { world, binds, seen, now, chosen };
 }
 
 /** Where serials cannot tell (RKE drops them): a key that is in use, and that only the cluster's own copy has. */

@@ -20,6 +20,7 @@ import { certificateOf, etcdsOf } from './cluster.ts';
 import { recordedBinds } from './record.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
+import { quiet } from './quiet.ts';
 
 export interface SightOptions {
   readonly config: ClusterConfig;
@@ -245,17 +246,6 @@ async function staleBy(
     if (!(error instanceof TsrkeError)) throw error;
     return error.code === 'STATE_STALE' ? error.message : undefined;
   }
-}
-
-/** Host keys that are met are recorded by runs that write the state, not here: there is nothing to tell of them. */
-function quiet(report: Report): Report {
-  return {
-    note: (level, text, node) => {
-      if (level === 'warning') report.note(level, text, node);
-    },
-    debug: (text, node) => report.debug(text, node),
-    task: (title, work) => report.task(title, work),
-  };
 }
 
 function counted(count: number, what: string): string {

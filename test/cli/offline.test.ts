@@ -196,7 +196,7 @@ describe.each(['up', 'encrypt rotate-key'])('tsrke %s', (words) => {
       expect(stdout).toContain(flag);
     }
     expect(stdout).toMatch(/^Examples:\n {2}tsrke /m);
-    expect(stdout).toMatch(/^Exit codes:\n {2}0 .*\n {2}1 .*\n {2}3 .*\n {2}4 .*\n {2}130 /m);
+    expect(stdout).toMatch(/^Exit codes:\n {2}0 .*\n {2}1 .*\n( {2}2 .*\n)? {2}3 .*\n {2}4 .*\n {2}130 /m);
     expect(stdout).toMatch(/^Environment:\n {2}RKE_CONFIG .*\n {2}SSH_AUTH_SOCK .*\n {2}NO_COLOR /m);
     expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
   });

@@ -14,7 +14,7 @@ import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
 import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
 import type { Report } from '../../src/ports.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
-import { changeEncryption } from '../../src/provision/encryption.ts';
+import { changeEncryption, type EncryptionOptions } from '../../src/provision/encryption.ts';
 import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
 
 export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'providerFile'> {
@@ -32,6 +32,7 @@ export interface RunOptions {
   readonly onProgress?: (text: string) => void;
   readonly signal?: AbortSignal;
   readonly ifDue?: boolean;
+  readonly approve?: EncryptionOptions['approve'];
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
 }
@@ -198,6 +199,7 @@ export class MemoryLab {
           configPath: this.enabled ? this.configs.on : this.configs.off,
           action: command,
           ifDue: options.ifDue === true,
+          ...(options.approve === undefined ? {} : { approve: options.approve }),
           report: reportInto(notes, options.onProgress),
           signal: options.signal ?? new AbortController().signal,
         },

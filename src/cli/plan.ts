@@ -1,0 +1,162 @@
+/** Plans as files and as a person reads them. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { PlanDocument } from '../encryption/plan-document.ts';
+import { parsePlan } from '../encryption/plan-document.ts';
+import type { NodeStep, PlannedStep } from '../encryption/preview.ts';
+import { TsrkeError } from '../errors.ts';
+import type { Found } from '../provision/encryption.ts';
+import { approvedBy, planChange, type PlanOptions } from '../provision/plan.ts';
+import type { Answer } from './answer.ts';
+import type { Colours } from './colours.ts';
+import { span } from './status-view.ts';
+import { wrap } from './table.ts';
+
+/** Looks ahead; `out`: where the plan is kept. Throws CONFIG_UNREADABLE where it cannot be written. */
+export async function lookAhead(options: PlanOptions, out: string | undefined): Promise<Answer> {
+  const plan = await planChange(options);
+  if (out !== undefined) keep(plan, out);
+  return {
+    text: (paint, width) => planView(plan, out, paint, width),
+    document: plan,
+    exitCode: plan.somethingToDo ? 2 : 0,
+  };
+}
+
+function keep(plan: PlanDocument, out: string): void {
+  try {
+    writeFileSync(out, `${JSON.stringify(plan, undefined, 2)}\n`);
+  } catch (cause) {
+    throw new TsrkeError('CONFIG_UNREADABLE', `the plan could not be written to ${out}`, { cause });
+  }
+}
+
+/** What a run needs to carry out exactly this plan. Throws CONFIG_UNREADABLE and CONFIG_INVALID. */
+export function planned(path: string): {
+  readonly action: PlanDocument['action'];
+  readonly approve: (found: Found) => void;
+} {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new TsrkeError('CONFIG_UNREADABLE', `${path} cannot be read`, { cause });
+  }
+  const plan = parsePlan(text, path);
+  return { action: plan.action, approve: approvedBy(plan) };
+}
+
+const titles = {
+  read: 'make every key readable on every node',
+  write: 'write with the wanted key',
+  rewrite: 'rewrite, and prove it in etcd',
+  prune: 'remove what is no longer needed',
+  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
+} as const;
+
+/** No key material: fingerprints at most. */
+export function planView(
+  plan: PlanDocument,
+  out: string | undefined,
+  { bold, dim, green }: Colours,
+  width: number,
+): string {
+  const command = plan.action === 'up' ? 'tsrke up' : 'tsrke encrypt rotate-key';
+  const notes = [
+    ...(plan.note === undefined ? [] : wrap(plan.note, width)),
+    ...plan.differences.flatMap((each) => wrap(`not acted on yet: ${each}`, width)),
+  ];
+  if (!plan.somethingToDo) {
+    return [...notes, green(`✔ nothing to do: \`${command}\` would change nothing`)].join('\n');
+  }
+  const parts = [
+    notes,
+    [bold(`${command} would do this`), ...changeLines(plan, width)],
+    ...plan.steps.map((step, at) => stepLines(step, at + 1, bold, dim, width)),
+    keyLines(plan, width),
+    totals(plan, out, width),
+  ];
+  return parts
+    .filter((lines) => lines.length > 0)
+    .map((lines) => lines.join('\n'))
+    .join('\n\n');
+}
+
+function changeLines({ change }: PlanDocument, width: number): string[] {
+  if (change === undefined) return [];
+  return [['what', change.kind] as const, ['from', change.from] as const, ['to', change.to] as const].flatMap(
+    ([label, text]) => labelled(label, text, 8, width),
+  );
+}
+
+function stepLines(
+  step: PlannedStep,
+  number: number,
+  bold: Colours['bold'],
+  dim: Colours['dim'],
+  width: number,
+): string[] {
+  const head = bold(`${number}. ${titles[step.line]}`);
+  if (step.line === 'rewrite') {
+    return [
+      head,
+      ...step.resources.flatMap(({ resource, objects }) =>
+        wrap(
+          `${resource}: ${objects === undefined ? 'nobody can count them just now' : `${objects} objects`}`,
+          width,
+          3,
+        ),
+      ),
+    ];
+  }
+  return [
+    head,
+    ...wrap(step.file, width, 3).map(dim),
+    ...step.nodes.flatMap((node) => wrap(`${node.node}: ${does(node)}`, width, 3)),
+  ];
+}
+
+function does({ providerFile, apiserver }: NodeStep): string {
+  const file = { written: 'write the provider file', removed: 'remove the provider file', 'as it is': '' }[
+    providerFile
+  ];
+  const server = {
+    restarted: 'restart kube-apiserver',
+    recreated: 'recreate kube-apiserver',
+    'left alone': '',
+  }[apiserver];
+  const order = providerFile === 'removed' ? [server, file] : [file, server];
+  return order.filter((each) => each !== '').join(', ');
+}
+
+function keyLines({ keys }: PlanDocument, width: number): string[] {
+  const words = {
+    made: 'is made',
+    adopted: 'is adopted into the key ring',
+    'in use': 'stays',
+    retired: 'is retired; the state keeps it, because old snapshots need it',
+  };
+  return keys.flatMap(({ key, becomes }) => wrap(`key ${key} ${words[becomes]}`, width));
+}
+
+function totals(
+  { restarts, objects, estimate }: PlanDocument,
+  out: string | undefined,
+  width: number,
+): string[] {
+  const time = estimate === undefined ? '' : `, about ${span(estimate.seconds)} (${estimate.basis})`;
+  return [
+    ...wrap(`${restarts} restarts, ${objects} objects to rewrite${time}`, width),
+    ...wrap(
+      out === undefined
+        ? 'nothing was changed; `--out plan.json` keeps this plan for `tsrke up --plan plan.json`'
+        : `nothing was changed; \`tsrke up --plan ${out}\` carries out exactly this`,
+      width,
+    ),
+  ];
+}
+
+function labelled(label: string, text: string, indent: number, width: number): string[] {
+  return wrap(text, width, indent).map((line, at) =>
+    at === 0 ? `  ${label.padEnd(indent - 2)}${line.trimStart()}` : line,
+  );
+}

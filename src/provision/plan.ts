@@ -1,0 +1,156 @@
+/** `tsrke plan`, `up --dry-run`, `encrypt rotate-key --dry-run`: decides as a run would, and changes nothing. */
+import { setMaxListeners } from 'node:events';
+import { describe, differences } from '../config/differences.ts';
+import { loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
+import { expectAcceptable } from '../encryption/acceptable.ts';
+import { localKeysOf, noFile, writeKeyOf } from '../encryption/configuration.ts';
+import { countHoldings } from '../encryption/holdings.ts';
+import { keyId } from '../encryption/key.ts';
+import { strip, type Line } from '../encryption/plan.ts';
+import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
+import {
+  filmWithPrints,
+  isPlanned,
+  objectsOf,
+  plannedKey,
+  restartsOf,
+  stepsOf,
+} from '../encryption/preview.ts';
+import { TsrkeError } from '../errors.ts';
+import { measureRewrites } from '../kube/measure.ts';
+import type { ClusterState } from '../state/rkestate.ts';
+import { fileStore } from '../state/store.ts';
+import { connectCluster } from './cluster.ts';
+import { decide, type Decision, type Found, type Surroundings } from './encryption.ts';
+import { quiet } from './quiet.ts';
+import { stateIn, type LookOptions } from './status.ts';
+import { wantedOf } from './wanted.ts';
+
+type Planned = Parameters<typeof plannedKey>[0];
+
+export interface PlanOptions extends LookOptions {
+  readonly action: 'up' | 'rotate';
+}
+
+/** Seconds; kube-apiserver's own stop and start, which cannot be measured without doing it. */
+const perRestart = 10;
+/** Objects a second, where nothing could be measured. */
+const slowest = 100;
+
+/** Rejects with whatever would stop the run before it touches anything. */
+export async function planChange(
+  options: PlanOptions,
+  { store, connect }: Surroundings = {
+    store: fileStore(statePathOf(options.configPath)),
+    connect: connectCluster,
+  },
+): Promise<PlanDocument> {
+  const { report, signal, action } = options;
+  setMaxListeners(0, signal);
+  const config = loadConfig(options.configPath, options);
+  const wanted = wantedOf(config);
+  const state = stateIn(store);
+  const cluster = await connect({ config, state, store, report: quiet(report), signal, readOnly: true });
+  try {
+    const makes = { newKey: (provider: Planned) => plannedKey(provider), namedKey: plannedKey };
+    const decision = await decide(wanted, cluster, makes, options);
+    const { world, seen, chosen } = decision;
+    const lines = strip(chosen.file, seen);
+    expectAcceptable(lines, seen.members, world.minor);
+    const objects = await toBeRewritten(lines, decision, signal);
+    const steps = stepsOf(lines, chosen.file, seen, objects);
+    return {
+      type: 'plan',
+      formatVersion: 1,
+      time: world.clock.now().toISOString(),
+      cluster: config.name,
+      action,
+      somethingToDo: steps.length > 0,
+      ...(chosen.note === undefined ? {} : { note: chosen.note }),
+      ...(steps.length === 0 ? {} : { change: changeOf(decision) }),
+      keys: steps.length === 0 ? [] : keysOf(decision, cluster.state),
+      differences: action === 'up' ? differencesIn(config, cluster.state) : [],
+      steps,
+      restarts: restartsOf(steps),
+      objects: objectsOf(steps),
+      ...(steps.length === 0 ? {} : { estimate: await estimate(steps, decision, signal) }),
+      world: worldOf(seen, cluster.state, wanted),
+    };
+  } finally {
+    await cluster.close();
+  }
+}
+
+/** For a run of this plan: throws PLAN_STALE where the world has moved since. */
+export function approvedBy(plan: PlanDocument): (found: Found) => void {
+  return ({ seen, state, wanted }) => expectSameWorld(plan, worldOf(seen, state, wanted));
+}
+
+/** By resource, how many objects lie elsewhere than under the wanted key; undefined where etcd cannot be read. */
+async function toBeRewritten(
+  lines: readonly Line[],
+  { world, seen, chosen }: Decision,
+  signal: AbortSignal,
+): Promise<(resource: string) => number | undefined> {
+  if (lines.every(({ kind }) => kind !== 'rewrite')) return () => 0;
+  try {
+    const { holdings } = await world.report.task('count what is to be rewritten', (task) =>
+      countHoldings(world.etcds, world.etcdPrefix, seen.keys, signal, (count) =>
+        task.progress(`${count} values in etcd`),
+      ),
+    );
+    return (resource) =>
+      holdings
+        .filter((each) => each.resource === resource && each.id !== writeKeyOf(chosen.file, resource).id)
+        .reduce((sum, { count }) => sum + count, 0);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof TsrkeError) || error.code !== 'ETCD') throw error;
+    return () => undefined;
+  }
+}
+
+function changeOf({ chosen, seen }: Decision): { kind: string; from: string; to: string } {
+  const [recorded = noFile] = seen.recorded;
+  const kind = chosen.state.tsrke.transition?.kind ?? 'change';
+  return { kind, from: filmWithPrints(recorded), to: filmWithPrints(chosen.file) };
+}
+
+/** What becomes of each key that is not yet retired. */
+function keysOf({ chosen, seen }: Decision, before: ClusterState): PlanDocument['keys'] {
+  const target = new Set(localKeysOf(chosen.file).map(keyId));
+  const ring = new Map(before.tsrke.keyRing.map((key) => [keyId(key), key]));
+  const all = new Map([...seen.keys, ...localKeysOf(chosen.file)].map((key) => [keyId(key), key]));
+  return [...all].flatMap(([id, key]): PlanDocument['keys'] => {
+    if (isPlanned(key)) return [{ key: `${key.provider}:${key.name}`, becomes: 'made' }];
+    const known = ring.get(id);
+    if (target.has(id)) return [{ key: id, becomes: known === undefined ? 'adopted' : 'in use' }];
+    return known?.retired === undefined ? [{ key: id, becomes: 'retired' }] : [];
+  });
+}
+
+function differencesIn(config: ClusterConfig, { document }: ClusterState): string[] {
+  const recorded = document.currentState?.rkeConfig;
+  return recorded === undefined ? [] : differences(config, recorded).map(describe);
+}
+
+async function estimate(
+  steps: PlanDocument['steps'],
+  { world, seen }: Decision,
+  signal: AbortSignal,
+): Promise<NonNullable<PlanDocument['estimate']>> {
+  const nodes = seen.members.filter(({ ready }) => ready).map(({ node }) => node);
+  const [restarts, objects] = [restartsOf(steps), objectsOf(steps)];
+  const measured = objects === 0 ? undefined : await measureRewrites(world.kube, nodes, world.clock, signal);
+  const rate = Math.max(1, Math.round(measured ?? slowest));
+  return {
+    seconds: Math.ceil(restarts * perRestart + objects / rate),
+    perRestart,
+    rewrites: rate,
+    basis: `${perRestart} s are taken for a restart; ${
+      measured === undefined
+        ? 'the speed of rewriting could not be measured'
+        : 'the speed of rewriting was measured by reading'
+    }`,
+  };
+}
