@@ -54,7 +54,7 @@ const titles = {
 } as const;
 
 /** No key material: fingerprints at most. */
-export function planView(
+function planView(
   plan: PlanDocument,
   out: string | undefined,
   { bold, dim, green }: Colours,

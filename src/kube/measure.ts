@@ -8,10 +8,7 @@ const length = 700;
 const most = 400;
 /** Requests under way at a time to each apiserver, as a rewrite soon has. */
 const atOnce = 8;
-/**
- * A rewrite is a read and a write of the same object; on our labs it takes two to three times as long as a read alone
- * (bench/README.md).
- */
+/** A rewrite is a read, and a write that etcd has to log and sync: taken for so many reads. An estimate, no more. */
 const writeFactor = 2.5;
 
 /** Objects a second; undefined where no apiserver answers. */
