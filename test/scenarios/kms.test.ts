@@ -69,6 +69,28 @@ describe.each([
     expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
   });
 
+  test('rotate-key follows a key that the KMS has rotated, without a restart; then the old one can be destroyed', async () => {
+    const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
+    const before = await starts();
+    for (const host of lab.hosts) host.kms.plugin.rotate('kek-2');
+    const clients = await lab.startClients();
+    const ran = await lab.tsrke(['encrypt', 'rotate-key']);
+    const met = await clients.stop();
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran.stdout).toContain('kek-2');
+    for (const [name, seen] of Object.entries(met.hosts)) {
+      expect(seen, name).toMatchObject({ decryption: 0, refused: 0, other: [] });
+    }
+    expect(await starts()).toEqual(before);
+    for (const host of lab.hosts) host.kms.plugin.destroy('kek-1');
+    for (const host of lab.hosts) await host.reboot();
+    await lab.ready();
+    const [first] = lab.hosts;
+    if (first === undefined) throw new Error('no host');
+    const { status } = await lab.kube(first, 'GET', '/api/v1/secrets');
+    expect(status).toBe(200);
+  });
+
   test('from the plugin to no encryption', async () => {
     edit(lab, { secrets_encryption_config: { enabled: false } });
     await up(lab);
