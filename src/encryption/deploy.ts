@@ -6,6 +6,7 @@ import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
 import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
 import { lacking, spare } from './binds.ts';
+import { isPluginCheck } from './kms-check.ts';
 import { renderProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
 import { lookAtMember, type MemberLook } from './observe.ts';
 import type { Push } from './plan.ts';
@@ -13,6 +14,8 @@ import { providerFlag, type World } from './world.ts';
 
 /** Milliseconds in which kube-apiserver must have become ready after a restart. */
 const readyLimit = 120_000;
+/** Milliseconds after which a KMS plugin that it does not reach will not come any more; it asks every 10 s. */
+const pluginLimit = 45_000;
 /** Milliseconds in which it must have loaded a changed file by itself: a minute's poll, KMS health, and some more. */
 const loadLimit = 180_000;
 
@@ -157,9 +160,12 @@ async function shownReady(
   const starts = new Set<string>();
   let inspected = -Infinity;
   let failing: readonly string[] = [];
+  let withPlugin = begin;
   while (world.clock.now().getTime() - begin < readyLimit) {
     const seen = await readiness(world.kube, node, signal);
     failing = seen.failing;
+    if (!failing.some(isPluginCheck)) withPlugin = world.clock.now().getTime();
+    else if (world.clock.now().getTime() - withPlugin > pluginLimit) break;
     if (seen.ready) {
       const look = await lookAtMember(world, node, {}, signal);
       if (look.onDisk?.sha256 === sha256 || sha256 === undefined) {
@@ -178,9 +184,12 @@ async function shownReady(
     task.progress(`waiting for kube-apiserver (${failing.slice(0, 2).join(', ')})`);
     await world.clock.sleep(100, signal);
   }
-  throw new TsrkeError('APISERVER_NOT_READY', `kube-apiserver did not become ready: ${failing.join(', ')}`, {
-    node,
-  });
+  const silent = failing.some(isPluginCheck) ? '; its KMS plugin does not answer' : '';
+  throw new TsrkeError(
+    'APISERVER_NOT_READY',
+    `kube-apiserver did not become ready: ${failing.join(', ')}${silent}`,
+    { node },
+  );
 }
 
 /**

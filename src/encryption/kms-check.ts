@@ -6,13 +6,18 @@ import { writeKeyOf, type ProviderFile } from './configuration.ts';
 import type { Look } from './observe.ts';
 import type { World } from './world.ts';
 
+/** Whether it is a check of /readyz that fails while a KMS plugin does not answer: `kms-providers`, `kms-provider-0`. */
+export function isPluginCheck(check: string): boolean {
+  return check.startsWith('kms-provider');
+}
+
 /**
  * Throws KMS_UNHEALTHY while a member cannot reach its plugin and etcd holds values of it: running, it still reads
  * them with the data keys it has in memory; restarted, it could not.
  */
 export function expectPlugins({ members, stored }: Look): void {
   const needed = [...stored.values()].flat().some(({ kek }) => kek !== undefined);
-  const silent = members.filter(({ failing }) => failing.some((check) => check.startsWith('kms-provider')));
+  const silent = members.filter(({ failing }) => failing.some(isPluginCheck));
   if (!needed || silent.length === 0) return;
   throw new TsrkeError(
     'KMS_UNHEALTHY',
