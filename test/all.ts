@@ -1,0 +1,61 @@
+/**
+ * Every test there is (`npm run test:all`). What keeps one processor busy for minutes runs beside what mostly waits for
+ * real hosts; everything else before them, with all processors. The sum of it all is in the last line.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { realLabUnavailable } from './availability.ts';
+import { closingLines, nothing, type Totals } from './reporter.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tsrke-test-'));
+const file = join(folder, 'totals');
+writeFileSync(file, '');
+const running = new Set<ReturnType<typeof spawn>>();
+
+/** `quietly`: what it prints is shown in one piece once it is over. Resolves to its exit code. */
+function vitest(args: readonly string[], quietly = false): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('npx', ['vitest', 'run', ...args], {
+      stdio: ['ignore', quietly ? 'pipe' : 'inherit', quietly ? 'pipe' : 'inherit'],
+      env: { ...process.env, TSRKE_TOTALS: file },
+    });
+    running.add(child);
+    const printed: Buffer[] = [];
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (text: Buffer) => printed.push(text));
+    child.once('error', reject).once('close', (code) => {
+      running.delete(child);
+      for (const text of printed) process.stdout.write(text);
+      resolve(code ?? 1);
+    });
+  });
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    for (const child of running) child.kill(signal);
+  });
+}
+
+const projects = (...names: readonly string[]) => names.flatMap((name) => ['--project', name]);
+const codes = [await vitest(projects('unit', 'memory', 'oracle'))];
+const real = realLabUnavailable() === undefined ? [vitest(projects('real'))] : [];
+const one = real.length > 0 ? ['--maxWorkers=1'] : [];
+codes.push(...(await Promise.all([...real, vitest([...projects('exhaustive'), ...one], true)])));
+
+const totals = { ...nothing };
+const parts = readFileSync(file, 'utf8')
+  .split('\n')
+  .filter((line) => line !== '');
+for (const part of parts) {
+  for (const [name, count] of Object.entries(JSON.parse(part) as Totals) as [keyof Totals, number][])
+    totals[name] += count;
+}
+rmSync(folder, { recursive: true });
+// One that ended without its totals, or badly with none failed, did not get to its tests.
+const broken = codes.length - parts.length + Number(codes.some((code) => code !== 0) && totals.failed === 0);
+totals.failed += broken;
+process.stdout.write(closingLines(totals));
+process.exitCode = totals.failed === 0 ? 0 : 1;
