@@ -42,6 +42,17 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
   'npm run test:all': hasScript('test:all'),
   'node bin/tsrke.js lab': () => serves(['lab']),
   'node bin/tsrke.js lab --rehearse cluster.yml': () => serves(['lab', '--rehearse', 'cluster.yml']),
+  'tsrke encrypt status --config cluster.yml': async () => {
+    const ran = await lab.tsrke(['encrypt', 'status', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran.stdout).toMatch(/^Encryption of secrets is off/);
+  },
+  'tsrke plan --config cluster.yml --out plan.json': async () => {
+    const ran = await lab.tsrke(['plan', '--config', 'cluster.yml', '--out', 'plan.json']);
+    expect(ran, ran.stderr).toMatchObject({ code: 2 });
+    expect(ran.stdout).toMatch(/^tsrke up would do this/);
+    expect(JSON.parse(readFileSync(join(lab.dir, 'plan.json'), 'utf8'))).toMatchObject({ type: 'plan' });
+  },
   'tsrke up --config cluster.yml': async () => {
     const ran = await lab.tsrke(['up', '--config', 'cluster.yml']);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
@@ -55,6 +66,16 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     const after = new Set((await lab.etcd.prefixes()).values());
     expect(after.size).toBe(1);
     expect(before).not.toEqual(after);
+  },
+  'tsrke encrypt rotate-key --if-due --config cluster.yml': async () => {
+    const text = readFileSync(lab.config, 'utf8');
+    writeFileSync(lab.config, text.replace('{enabled: true}', '{enabled: true, max_key_age: 90d}'));
+    const before = await lab.etcd.prefixes();
+    const ran = await lab.tsrke(['encrypt', 'rotate-key', '--if-due', '--config', 'cluster.yml']);
+    writeFileSync(lab.config, text);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran.stdout).toMatch(/^nothing to do: .* due in /);
+    expect(await lab.etcd.prefixes()).toEqual(before);
   },
   'tsrke encrypt resume --config cluster.yml': async () => {
     const before = await cutOff();
