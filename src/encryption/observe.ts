@@ -272,15 +272,17 @@ async function storedKeys(
   files: readonly ProviderFile[],
   signal: AbortSignal,
 ): Promise<{ census: Count; stored: Map<string, KeyRef[]> }> {
-  const opened = new Map<string, Set<string>>();
   const byStored = new Map<string, Key[]>();
   for (const key of keys) {
     const id = `${key.provider}:${key.name}`;
     byStored.set(id, [...(byStored.get(id) ?? []), key]);
   }
+  // By resource, of the etcd that is being counted; after a compaction its count begins anew.
+  let own = new Map<string, Set<string>>();
   const options: CensusOptions = {
     prefix: world.etcdPrefix,
     signal,
+    onBegin: () => (own = new Map()),
     tryRead(value, etcdKey, stored) {
       if (stored.provider === 'identity') return undefined;
       const rest = etcdKey.slice(world.etcdPrefix.length).replace(/^\//, '');
@@ -292,13 +294,17 @@ async function storedKeys(
           ]) !== false,
       );
       if (found === undefined) return byStored.has(stored.id) ? false : undefined;
-      const ids = opened.get(resource) ?? new Set();
-      opened.set(resource, ids.add(keyId(found)));
+      const ids = own.get(resource) ?? new Set();
+      own.set(resource, ids.add(keyId(found)));
       return true;
     },
   };
   const counts: Census[] = [];
-  for (const etcd of world.etcds) counts.push(await census(etcd, options));
+  const opened: ReadonlyMap<string, ReadonlySet<string>>[] = [];
+  for (const etcd of world.etcds) {
+    counts.push(await census(etcd, options));
+    opened.push(own);
+  }
   const refs = new Map(keys.map((key) => [keyId(key), localRef(key)]));
   const kms = new Map(
     files
@@ -312,7 +318,7 @@ async function storedKeys(
   for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
     const resource = resourceOfPath(path);
     if (resource === undefined) continue;
-    const ids = [...(opened.get(resource) ?? [])];
+    const ids = opened.flatMap((each) => [...(each.get(resource) ?? [])]);
     const found: KeyRef[] = [...(result.get(resource) ?? []), ...ids.flatMap((id) => refs.get(id) ?? [])];
     for (const tally of tallies.values()) {
       const { id, provider, keyId: kek } = tally.stored;
