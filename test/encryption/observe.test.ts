@@ -16,7 +16,7 @@ const etcdKey = '/registry/secrets/default/db';
 const page = (name: string, more: boolean): Awaited<ReturnType<Etcd['range']>> => {
   const transformer = transformerFor(secretsFile(name), 'secrets', () => undefined);
   const value = Buffer.from(transformer.toStorage(Buffer.from('k8s\0 what was stored'), etcdKey));
-  return { kvs: [{ key: Buffer.from(etcdKey), value }], more, revision: 7n, clusterId: '1' };
+  return { kvs: [{ key: Buffer.from(etcdKey), value, modRevision: 7n }], more, revision: 7n, clusterId: '1' };
 };
 
 const compacted = () =>
