@@ -148,7 +148,7 @@ addHelp(encrypt, {
 
 const rotateKey = common(encrypt.command('rotate-key'))
   .description('make a new key, rewrite all secrets with it, prove it, retire the old key')
-  .option('--if-due', 'do nothing before the key has reached max_key_age')
+  .addOption(new Option('--if-due', 'do nothing before the key has reached max_key_age').conflicts('dryRun'))
   .option('--dry-run', 'show what it would do; changes nothing')
   .addOption(
     new Option('--out <file>', 'keep the plan of a dry run for `tsrke up --plan`').implies({ dryRun: true }),

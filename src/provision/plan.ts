@@ -16,6 +16,7 @@ import {
   restartsOf,
   stepsOf,
 } from '../encryption/preview.ts';
+import { isRenewable } from '../encryption/renewal.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
 import type { ClusterState } from '../state/rkestate.ts';
@@ -55,6 +56,13 @@ export async function planChange(
     const makes = { newKey: (provider: Planned) => plannedKey(provider), namedKey: plannedKey };
     const decision = await decide(wanted, cluster, makes, options);
     const { world, seen, chosen } = decision;
+    const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
+    if (renews) {
+      // No file changes, and whether the plugin has another key only a run finds out, which waits for all servers.
+      throw new TsrkeError('UNSUPPORTED', 'what a rotation in a KMS would rewrite cannot be planned', {
+        next: '`tsrke encrypt status` shows what lies under which key id; `tsrke encrypt rotate-key` restarts nothing, and says so where the plugin still has the same key',
+      });
+    }
     const lines = strip(chosen.file, seen);
     expectAcceptable(lines, seen.members, world.minor);
     const objects = await toBeRewritten(lines, decision, signal);

@@ -5,6 +5,7 @@ import { Effects } from '../../src/lab/faults.ts';
 import { labLink } from '../../src/lab/link.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
 import { approvedBy, planChange } from '../../src/provision/plan.ts';
+import { entry, kms, KmsLab } from './kms-lab.ts';
 import { MemoryLab } from './memory-lab.ts';
 
 const silent = {
@@ -97,4 +98,12 @@ it('a plan is carried out as it is, or refused when the world has moved', async 
   const ran = await lab.tsrke('rotate', { approve: approvedBy(again) });
   expect(ran.error).toBeUndefined();
   expect(ran.said).toContain(`${again.restarts} restarts`);
+});
+
+it('a rotation in a KMS is refused rather than called nothing', async () => {
+  const lab = new KmsLab({ nodes: 1 });
+  lab.asks(entry(kms('v2')));
+  await lab.done('up');
+  await expect(planOf(lab, 'rotate')).rejects.toMatchObject({ code: 'UNSUPPORTED', exitCode: 3 });
+  expect((await planOf(lab, 'up')).somethingToDo).toBe(false);
 });
