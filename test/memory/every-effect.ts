@@ -18,7 +18,7 @@ export interface Scenario {
   /** What cluster.yml asks when the command is given. */
   readonly enabled: boolean;
   /** Asked at the end, beyond what every scenario is asked. */
-  readonly wrong?: (lab: MemoryLab) => string | undefined;
+  readonly wrong?: (lab: MemoryLab, fault: Fault) => string | undefined;
 }
 
 export interface Figures {
@@ -118,7 +118,7 @@ async function breakOff(
       // What lands beside a file only once the next run has ended stays there until something is written again.
       (fault.kind === 'done-later' ? undefined : leftBehind(lab)) ??
       tooManyKeys(lab, ring, target) ??
-      scenario.wrong?.(lab)
+      scenario.wrong?.(lab, fault)
     );
   } catch (error) {
     if (error instanceof Violation) return error.message;

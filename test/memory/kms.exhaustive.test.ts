@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Effect } from '../../src/lab/faults.ts';
+import type { Effect, Fault } from '../../src/lab/faults.ts';
 import { breakEveryEffect, show, type Scenario } from './every-effect.ts';
 import { entry, kms, KmsLab } from './kms-lab.ts';
 import type { LabOptions, MemoryLab } from './memory-lab.ts';
@@ -15,10 +15,11 @@ function asKms(lab: MemoryLab): KmsLab {
 }
 
 function under(kek: string) {
-  return (lab: MemoryLab) => {
+  return (lab: MemoryLab, fault: Fault) => {
     const lies = Object.keys(asKms(lab).lies());
     const left = lab.model.store.get('/registry/secrets/kube-system/tsrke-kms-check');
-    if (left !== undefined) return 'the Secret of the check was left behind';
+    // One that is made only once the next run has ended holds nothing, and the next check takes it away.
+    if (left !== undefined && fault.kind !== 'done-later') return 'the Secret of the check was left behind';
     return lies.join() === kek ? undefined : `Secrets lie under ${lies.join()}`;
   };
 }
