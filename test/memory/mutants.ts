@@ -114,8 +114,8 @@ export const mutants: readonly Mutant[] = [
     edits: [
       edit(
         'encryption/apply.ts',
-        `for (const push of line.pushes) {`,
-        `await Promise.all(line.pushes.map(async (push) => {`,
+        `for (const round of roundsOf(line, look)) {`,
+        `await Promise.all(roundsOf(line, look).map(async (round) => {`,
       ),
       edit(
         'encryption/apply.ts',
@@ -135,9 +135,11 @@ export const mutants: readonly Mutant[] = [
         'encryption/deploy.ts',
         `    await world.runtime.restartApiserver(node, signal);
     await shownReady(node, sha256, world, task, signal);
-  } else {`,
+  }
+}`,
         `    await world.runtime.restartApiserver(node, signal);
-  } else {`,
+  }
+}`,
       ),
     ],
     situations: /on 3 node\(s\), one node midway/,
@@ -148,12 +150,12 @@ export const mutants: readonly Mutant[] = [
     edits: [
       edit(
         'encryption/apply.ts',
-        `import { observe, type Look }`,
-        `import { lookAtMember, observe, type Look }`,
+        `import { observe, type Look, type MemberLook }`,
+        `import { lookAtMember, observe, type Look, type MemberLook }`,
       ),
       edit(
         'encryption/apply.ts',
-        `          for (const push of line.pushes) {`,
+        `          for (const round of roundsOf(line, look)) {`,
         `          for (const { node, file } of line.pushes) {
             if (file === undefined) continue;
             const { path, onDisk } = await lookAtMember(world, node, {}, signal);
@@ -161,7 +163,7 @@ export const mutants: readonly Mutant[] = [
             const put = await world.files.replace(node, path, text, onDisk?.sha256, signal);
             Object.assign(look.members.find((each) => each.node === node), { onDisk: put });
           }
-          for (const push of line.pushes) {`,
+          for (const round of roundsOf(line, look)) {`,
       ),
     ],
     situations: /on 3 node\(s\), one node midway/,
