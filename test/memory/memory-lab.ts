@@ -126,7 +126,8 @@ export class MemoryLab {
    */
   tampered = false;
   #checked = '';
-  readonly #runs: Effects[] = [];
+  /** Of all runs so far that may still have effects to come. */
+  readonly runs: Effects[] = [];
   #state: ClusterState | undefined;
 
   constructor(options: LabOptions) {
@@ -189,7 +190,7 @@ export class MemoryLab {
         if (problems.length > 0) violations.push(violation(problems, effects, notes));
       },
     });
-    this.#runs.push(effects);
+    this.runs.push(effects);
     const link = labLink(this.model, effects);
     let said: string | undefined;
     let error: Error | undefined;
@@ -222,7 +223,7 @@ export class MemoryLab {
 
   /** Resolves once servers have done what they still had to do for runs that are over. */
   async settled(): Promise<void> {
-    await Promise.all(this.#runs.splice(0).map((effects) => effects.settled()));
+    await Promise.all(this.runs.splice(0).map((effects) => effects.settled()));
   }
 
   /** What does not hold just now. Looked at anew only when something has changed. */
