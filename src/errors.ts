@@ -78,6 +78,18 @@ export class TsrkeError extends Error {
   }
 }
 
+/**
+ * All side by side and to their end, whatever becomes of one of them. Several that fail stay several errors
+ * (AggregateError).
+ */
+export async function allToTheirEnd<T>(works: readonly Promise<T>[]): Promise<T[]> {
+  const results = await Promise.allSettled(works);
+  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors);
+  return results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+}
+
 /** The words of any thrown thing, with those of its causes: `connect failed: getaddrinfo ENOTFOUND cp-1`. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) {

@@ -2,7 +2,7 @@
  * The only interpreter of lines. Each line: state durable → node by node (file, load, shown as loaded and ready) →
  * look again. It holds no position of its own: whatever happened, the next pass starts from what it sees.
  */
-import { TsrkeError } from '../errors.ts';
+import { allToTheirEnd, TsrkeError } from '../errors.ts';
 import { withKeys, type ClusterState, type LoadedRecord, type RkeHalf } from '../state/rkestate.ts';
 import { expectAcceptable } from './acceptable.ts';
 import {
@@ -112,12 +112,14 @@ export async function carryOut(
             stopHere(signal, `before ${names}, in the line “${title}”`);
             await world.hold(signal);
             const before = state;
-            await together(round, async ({ push, member, byReload }) => {
-              const remake = line.kind === 'remake';
-              const record = await deploy(push, member?.onDisk?.sha256, remake, before, world, signal);
-              if (record !== undefined) records[push.node] = record;
-              if (!byReload) restarts += 1;
-            });
+            await allToTheirEnd(
+              round.map(async ({ push, member, byReload }) => {
+                const remake = line.kind === 'remake';
+                const record = await deploy(push, member?.onDisk?.sha256, remake, before, world, signal);
+                if (record !== undefined) records[push.node] = record;
+                if (!byReload) restarts += 1;
+              }),
+            );
             state = { ...state, tsrke: { ...state.tsrke, loaded: { ...state.tsrke.loaded, ...records } } };
           }
         });
@@ -158,14 +160,6 @@ function roundsOf({ kind, pushes }: PushLine, look: Look): Turn[][] {
     else rounds.push([turn]);
   }
   return rounds;
-}
-
-/** All to their end, whatever becomes of one of them. */
-async function together<T>(all: readonly T[], work: (each: T) => Promise<void>): Promise<void> {
-  const results = await Promise.allSettled(all.map(work));
-  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
 }
 
 /**

@@ -3,7 +3,7 @@
  * become ready, and one whose plugin has another key writes what its neighbours cannot read.
  */
 import { randomBytes } from 'node:crypto';
-import { TsrkeError } from '../errors.ts';
+import { allToTheirEnd, TsrkeError } from '../errors.ts';
 import type { KmsPlugin, NodeName, WrappedKey } from '../ports.ts';
 import { hostPathOf, lacking } from './binds.ts';
 import type { KmsProvider, ProviderFile } from './configuration.ts';
@@ -66,23 +66,14 @@ export async function preflightKms(
         return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
       });
       try {
-        const wrapped = await all(uses, (use) => tryAlone(use, provider, signal));
-        await all(uses, (use) => tryTogether(use, wrapped, provider, signal));
+        const wrapped = await allToTheirEnd(uses.map((use) => tryAlone(use, provider, signal)));
+        await allToTheirEnd(uses.map((use) => tryTogether(use, wrapped, provider, signal)));
       } finally {
         for (const { plugin } of uses) plugin.close();
       }
       task.done(`the KMS plugin ${provider.name} works on ${uses.length} node(s)`);
     });
   }
-}
-
-/** Each node's failure is one of its own. */
-async function all<T>(uses: readonly Use[], work: (use: Use) => Promise<T>): Promise<T[]> {
-  const results = await Promise.allSettled(uses.map(work));
-  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
-  return results.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
 }
 
 function mountedAt(

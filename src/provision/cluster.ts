@@ -2,7 +2,7 @@
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import { defaultVersion, runsOnDocker } from '../config/versions.ts';
 import { providerPathOf, type World } from '../encryption/world.ts';
-import { TsrkeError } from '../errors.ts';
+import { allToTheirEnd, TsrkeError } from '../errors.ts';
 import { etcdArguments } from '../etcd/arguments.ts';
 import { endpointAddresses } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
@@ -163,7 +163,7 @@ async function reachAll(
   signal: AbortSignal,
 ): Promise<void> {
   const named = new Set(config.nodes.map((node) => node.address));
-  const results = await Promise.allSettled(
+  await allToTheirEnd(
     nodes.map(async (node) => {
       try {
         await links.connect(node.name, signal);
@@ -193,9 +193,6 @@ async function reachAll(
       if (path !== undefined) await links.files.read(node.name, path, signal);
     }),
   );
-  const errors = results.flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []));
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
 }
 
 /** A node that nobody can reach, but that the cluster still counts, is no gone node. */
