@@ -45,17 +45,25 @@ export function withLoaded(state: ClusterState, seen: readonly MemberLook[]): Cl
 
 /** Only this and the binds change in the stored rkeConfig: whatever else differs in cluster.yml was not acted on. */
 export function withEnabled(state: ClusterState, target: ProviderFile): ClusterState {
+  return withKubeApi(state, (kubeApi) => {
+    const { customConfig, ...present } = (kubeApi['secretsEncryptionConfig'] ?? {}) as JsonObject;
+    const custom = asRkeKeepsIt(target);
+    const same = (present['enabled'] === true) === isOn(target) && sameJson(customConfig, custom);
+    if (same) return kubeApi;
+    const config = { ...present, enabled: true, ...(custom === undefined ? {} : { customConfig: custom }) };
+    const { secretsEncryptionConfig: _old, ...others } = kubeApi;
+    return isOn(target) ? { ...others, secretsEncryptionConfig: config } : others;
+  });
+}
+
+/** Both halves with another `services.kubeApi` in their rkeConfig; the same object: nothing changes. */
+function withKubeApi(state: ClusterState, change: (kubeApi: JsonObject) => JsonObject): ClusterState {
   const half = (part: RkeHalf | undefined): RkeHalf => {
     const services = part?.rkeConfig?.['services'] as JsonObject | undefined;
     const kubeApi = services?.['kubeApi'] as JsonObject | undefined;
     if (part?.rkeConfig === undefined || services === undefined || kubeApi === undefined) return part ?? {};
-    const { customConfig, ...present } = (kubeApi['secretsEncryptionConfig'] ?? {}) as JsonObject;
-    const custom = asRkeKeepsIt(target);
-    const same = (present['enabled'] === true) === isOn(target) && sameJson(customConfig, custom);
-    if (same) return part;
-    const config = { ...present, enabled: true, ...(custom === undefined ? {} : { customConfig: custom }) };
-    const { secretsEncryptionConfig: _old, ...others } = kubeApi;
-    const next = isOn(target) ? { ...others, secretsEncryptionConfig: config } : others;
+    const next = change(kubeApi);
+    if (next === kubeApi) return part;
     return { ...part, rkeConfig: { ...part.rkeConfig, services: { ...services, kubeApi: next } } };
   };
   const { document } = state;
@@ -95,24 +103,11 @@ export function recordedBinds({ document }: ClusterState): string[] {
 
 /** The binds that all containers have by now. */
 export function withBinds(state: ClusterState, binds: readonly string[]): ClusterState {
-  const half = (part: RkeHalf | undefined): RkeHalf => {
-    const services = part?.rkeConfig?.['services'] as JsonObject | undefined;
-    const kubeApi = services?.['kubeApi'] as JsonObject | undefined;
-    if (part?.rkeConfig === undefined || services === undefined || kubeApi === undefined) return part ?? {};
+  return withKubeApi(state, (kubeApi) => {
     const { extraBinds = [], ...others } = kubeApi;
-    if (sameJson(extraBinds, [...binds])) return part;
-    const next = binds.length === 0 ? others : { ...others, extraBinds: [...binds] };
-    return { ...part, rkeConfig: { ...part.rkeConfig, services: { ...services, kubeApi: next } } };
-  };
-  const { document } = state;
-  return {
-    ...state,
-    document: {
-      ...document,
-      desiredState: half(document.desiredState),
-      currentState: half(document.currentState),
-    },
-  };
+    if (sameJson(extraBinds, [...binds])) return kubeApi;
+    return binds.length === 0 ? others : { ...others, extraBinds: [...binds] };
+  });
 }
 
 /** RKE has a custom configuration in rkeConfig too; one that it would manage itself is not. */
