@@ -177,7 +177,13 @@ export function requestsEndIn({ members }: Look): number {
 async function waitForRequests(look: Look, world: World, signal: AbortSignal): Promise<boolean> {
   const wait = requestsEndIn(look);
   if (wait === 0) return false;
-  await world.report.task('wait for requests that began under the file of before', async (task) => {
+  await waitOut('wait for requests that began under the file of before', wait, world, signal);
+  return true;
+}
+
+/** Waits so many milliseconds, and keeps the lock meanwhile. */
+async function waitOut(title: string, wait: number, world: World, signal: AbortSignal): Promise<void> {
+  await world.report.task(title, async (task) => {
     const end = world.clock.now().getTime() + wait;
     for (let left = wait; left > 0; left = end - world.clock.now().getTime()) {
       task.progress(`${Math.ceil(left / 1000)} s left`);
@@ -185,7 +191,6 @@ async function waitForRequests(look: Look, world: World, signal: AbortSignal): P
       await world.hold(signal);
     }
   });
-  return true;
 }
 
 const titles = {
@@ -215,14 +220,7 @@ async function forgetOlder(look: Look, world: World, signal: AbortSignal): Promi
   }
   // What is one interval old at a compaction goes with it.
   const wait = 2 * Math.max(...look.members.map(({ container }) => compactionIntervalOf(container.args)));
-  await world.report.task('wait until kube-apiserver has compacted etcd', async (task) => {
-    const end = world.clock.now().getTime() + wait;
-    for (let left = wait; left > 0; left = end - world.clock.now().getTime()) {
-      task.progress(`${Math.ceil(left / 1000)} s left`);
-      await world.clock.sleep(Math.min(left, 10_000), signal);
-      await world.hold(signal);
-    }
-  });
+  await waitOut('wait until kube-apiserver has compacted etcd', wait, world, signal);
 }
 
 /** The copy in the cluster may hold keys once all write with one, and no more once a disable starts. */
