@@ -3,6 +3,7 @@
  * is only looked at (`advance`): a process that has ended by then is found ended, and started again if its policy says.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { hostPathOf as pathBehind } from '../encryption/binds.ts';
 import type { Host } from './host.ts';
 import { runCommand } from './scripts.ts';
 
@@ -302,12 +303,6 @@ export class DockerEngine {
 }
 
 /** Where a path of the container lies on the host, by its bind mounts; undefined outside of them. */
-export function hostPathOf(container: Container, path: string): string | undefined {
-  for (const bind of container.hostConfig.Binds ?? []) {
-    const [source = '', target = ''] = bind.split(':');
-    if (path === target || path.startsWith(`${target.replace(/\/$/, '')}/`)) {
-      return source + path.slice(target.length);
-    }
-  }
-  return undefined;
+export function hostPathOf({ hostConfig }: Container, path: string): string | undefined {
+  return pathBehind(hostConfig.Binds ?? [], path);
 }
