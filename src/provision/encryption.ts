@@ -12,10 +12,9 @@ import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
-import { TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
 import { serialiseState, stale, type ClusterState, type JsonObject } from '../state/rkestate.ts';
-import { fileStore, type StateStore } from '../state/store.ts';
+import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
 import { dueNotes, notYetDue } from './due.ts';
 import {
@@ -69,12 +68,7 @@ export async function changeEncryption(
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
   const wanted = wantedOf(config);
-  const initial = store.read();
-  if (initial === undefined) {
-    throw new TsrkeError('STATE_MISSING', `there is no state file ${store.where}`, {
-      next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
-    });
-  }
+  const initial = stateIn(store);
   const early = options.ifDue === true ? notYetDue(config, initial, now()) : undefined;
   if (early !== undefined) return early;
   const unlock = store.lock(new Date());

@@ -20,11 +20,11 @@ import { isRenewable } from '../encryption/renewal.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
 import type { ClusterState } from '../state/rkestate.ts';
-import { fileStore } from '../state/store.ts';
+import { fileStore, stateIn } from '../state/store.ts';
 import { connectCluster } from './cluster.ts';
 import { decide, type Decision, type Found, type Surroundings } from './encryption.ts';
 import { quiet } from './quiet.ts';
-import { stateIn, type LookOptions } from './status.ts';
+import type { LookOptions } from './status.ts';
 import { wantedOf } from './wanted.ts';
 
 type Planned = Parameters<typeof plannedKey>[0];

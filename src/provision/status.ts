@@ -1,10 +1,8 @@
 /** `tsrke encrypt status`: looks, and changes nothing: no lock, no state, no node, no Lease. */
 import { loadConfig, statePathOf, type LoadOptions } from '../config/load.ts';
 import { statusOf, type EncryptionStatus } from '../encryption/status.ts';
-import { TsrkeError } from '../errors.ts';
 import type { Report } from '../ports.ts';
-import type { ClusterState } from '../state/rkestate.ts';
-import { fileStore, type StateStore } from '../state/store.ts';
+import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { linkOverSsh, type Link } from './links.ts';
 import { sightCluster } from './sight.ts';
 import { wantedOf } from './wanted.ts';
@@ -44,15 +42,6 @@ export async function readStatus(
   };
 }
 
-export function surroundingsOf({ configPath }: LookOptions): LookSurroundings {
+function surroundingsOf({ configPath }: LookOptions): LookSurroundings {
   return { store: fileStore(statePathOf(configPath)), link: linkOverSsh };
-}
-
-/** Throws STATE_MISSING and STATE_INVALID. */
-export function stateIn(store: StateStore): ClusterState {
-  const state = store.read();
-  if (state !== undefined) return state;
-  throw new TsrkeError('STATE_MISSING', `there is no state file ${store.where}`, {
-    next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
-  });
 }

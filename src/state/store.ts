@@ -1,4 +1,5 @@
 /** Where the state of a cluster is kept: a file beside cluster.yml, or in a test's memory. */
+import { TsrkeError } from '../errors.ts';
 import { readState, writeState } from './file.ts';
 import { lockHolder, lockState } from './lock.ts';
 import type { ClusterState } from './rkestate.ts';
@@ -24,4 +25,13 @@ export function fileStore(path: string): StateStore {
     lock: (now) => lockState(path, now),
     holder: () => lockHolder(path),
   };
+}
+
+/** The state of a cluster that exists. Throws STATE_MISSING and STATE_INVALID. */
+export function stateIn(store: StateStore): ClusterState {
+  const state = store.read();
+  if (state !== undefined) return state;
+  throw new TsrkeError('STATE_MISSING', `there is no state file ${store.where}`, {
+    next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
+  });
 }
