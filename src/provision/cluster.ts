@@ -11,7 +11,7 @@ import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import type { StateStore } from '../state/store.ts';
-import { linkOverSsh, type Link, type Links } from './links.ts';
+import { linkOverSsh, type Link, type LinkOptions, type Links } from './links.ts';
 import { ClusterLock } from './lock.ts';
 import { candidates, members } from './members.ts';
 import { recordedBinds } from './record.ts';
@@ -44,14 +44,7 @@ export interface Cluster {
 export async function connectCluster(options: ConnectOptions, link: Link = linkOverSsh): Promise<Cluster> {
   const { config, state, store, report, signal, readOnly = false } = options;
   const nodes = candidates(config, state);
-  const links = link({
-    config,
-    nodes,
-    ca: certificateOf(state, 'kube-ca', store.where).cert,
-    admin: certificateOf(state, 'kube-admin', store.where),
-    hostKeys: state.tsrke.hostKeys,
-    report,
-  });
+  const links = link(linkOptions(options, nodes));
   const { kube, runtime, markers, clock } = links;
   const closing: (() => unknown)[] = [() => links.close()];
   const close = async () => {
@@ -218,12 +211,23 @@ async function refuseGoneThatServe(
   }
 }
 
-/** Out of the state. Throws STATE_INVALID. */
-export function certificateOf(
-  state: ClusterState,
-  name: string,
-  where: string,
-): { cert: string; key: string } {
+/** Who is to be reached, and with what: the state has the certificates. Throws STATE_INVALID. */
+export function linkOptions(
+  { config, state, store, report }: Pick<ConnectOptions, 'config' | 'state' | 'store' | 'report'>,
+  nodes: LinkOptions['nodes'],
+): LinkOptions {
+  return {
+    config,
+    nodes,
+    ca: certificateOf(state, 'kube-ca', store.where).cert,
+    admin: certificateOf(state, 'kube-admin', store.where),
+    hostKeys: state.tsrke.hostKeys,
+    report,
+  };
+}
+
+/** Throws STATE_INVALID. */
+function certificateOf(state: ClusterState, name: string, where: string): { cert: string; key: string } {
   const entry = (state.document.currentState?.certificatesBundle ??
     state.document.desiredState?.certificatesBundle)?.[name];
   const { certificatePEM, keyPEM } = entry ?? {};

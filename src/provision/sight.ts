@@ -1,4 +1,4 @@
-/** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
+/** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status`. */
 import { setMaxListeners } from 'node:events';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import type { WantedBinds } from '../encryption/binds.ts';
@@ -16,7 +16,7 @@ import type { NodeName, Report, TaskReport } from '../ports.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
-import { certificateOf, etcdsOf } from './cluster.ts';
+import { etcdsOf, linkOptions } from './cluster.ts';
 import { recordedBinds } from './record.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
@@ -37,26 +37,13 @@ const patience = 15_000;
  * One connection per node, nodes side by side. What cannot be seen is said in the answer. Throws STATE_INVALID, and
  * WRONG_CLUSTER where an apiserver's certificate is of another CA.
  */
-export async function sightCluster(options: SightOptions, link: Link = linkOverSsh): Promise<Sight> {
-  return await withSight(options, link, (sight) => Promise.resolve(sight));
-}
-
-/** The same, and `use` while the connections still stand. */
-export async function withSight<T>(
+export async function sightCluster(
   { config, state, store, report, signal }: SightOptions,
-  link: Link,
-  use: (sight: Sight, links: Links, task: TaskReport) => Promise<T>,
-): Promise<T> {
+  link: Link = linkOverSsh,
+): Promise<Sight> {
   setMaxListeners(0, signal);
   const nodes = candidates(config, state);
-  const links = link({
-    config,
-    nodes,
-    ca: certificateOf(state, 'kube-ca', store.where).cert,
-    admin: certificateOf(state, 'kube-admin', store.where),
-    hostKeys: state.tsrke.hostKeys,
-    report: quiet(report),
-  });
+  const links = link(linkOptions({ config, state, store, report: quiet(report) }, nodes));
   try {
     return await report.task(
       `look at ${counted(nodes.length, 'controlplane node')} and at etcd`,
@@ -77,7 +64,7 @@ export async function withSight<T>(
           asked === undefined ? undefined : staleBy(asked, links, state, store, report, signal),
           asked === undefined ? undefined : leaseHolder(links.kube, asked, signal),
         ]);
-        const sight: Sight = {
+        return {
           time: links.clock.now(),
           nodes: seen,
           stored,
@@ -85,7 +72,6 @@ export async function withSight<T>(
           stale,
           atWork: store.holder() ?? holder,
         };
-        return await use(sight, links, task);
       },
     );
   } finally {
