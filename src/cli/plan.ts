@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { PlanDocument } from '../encryption/plan-document.ts';
 import { parsePlan } from '../encryption/plan-document.ts';
+import { lineTitles } from '../encryption/plan.ts';
 import type { NodeStep, PlannedStep } from '../encryption/preview.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Found } from '../provision/encryption.ts';
@@ -45,14 +46,6 @@ export function planned(path: string): {
   return { action: plan.action, approve: approvedBy(plan) };
 }
 
-const titles = {
-  read: 'make every key readable on every node',
-  write: 'write with the wanted key',
-  rewrite: 'rewrite, and prove it in etcd',
-  prune: 'remove what is no longer needed',
-  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
-} as const;
-
 /** No key material: fingerprints at most. */
 function planView(
   plan: PlanDocument,
@@ -95,7 +88,7 @@ function stepLines(
   dim: Colours['dim'],
   width: number,
 ): string[] {
-  const head = bold(`${number}. ${titles[step.line]}`);
+  const head = bold(`${number}. ${lineTitles[step.line]}`);
   if (step.line === 'rewrite') {
     return [
       head,

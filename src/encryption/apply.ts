@@ -17,7 +17,7 @@ import { deploy, isByReload } from './deploy.ts';
 import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
-import { done, strip, type Line, type Push } from './plan.ts';
+import { done, lineTitles, strip, type Line, type Push } from './plan.ts';
 import { kmsProvidersOf, preflightKms } from './preflight.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
@@ -103,7 +103,8 @@ export async function carryOut(
           isCopyEncrypted(target, look),
           signal,
         );
-        const title = line.kind === 'remake' ? titles.remake : `${titles[line.kind]}: ${film(line.state)}`;
+        const title =
+          line.kind === 'remake' ? lineTitles.remake : `${lineTitles[line.kind]}: ${film(line.state)}`;
         await world.report.task(title, async (task) => {
           task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
@@ -192,13 +193,6 @@ async function waitOut(title: string, wait: number, world: World, signal: AbortS
     }
   });
 }
-
-const titles = {
-  read: 'make every key readable on every node',
-  write: 'write with the wanted key',
-  prune: 'remove what is no longer needed',
-  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
-} as const;
 
 function stopHere(signal: AbortSignal, where: string): void {
   if (!signal.aborted) return;

@@ -65,6 +65,15 @@ export type Line =
   | { readonly kind: 'rewrite'; readonly resources: readonly string[] }
   | { readonly kind: 'done' };
 
+/** What each line does, for people. */
+export const lineTitles = {
+  read: 'make every key readable on every node',
+  write: 'write with the wanted key',
+  rewrite: 'rewrite, and prove it in etcd',
+  prune: 'remove what is no longer needed',
+  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
+} as const;
+
 export const done: Line = { kind: 'done' };
 
 /**
