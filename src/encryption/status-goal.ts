@@ -3,8 +3,8 @@ import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
 import type { ClusterState, TransitionKind } from '../state/rkestate.ts';
 import { film, noFile, parseProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
-import { Secret, type Key } from './key.ts';
 import type { Line } from './plan.ts';
+import { plannedKey } from './preview.ts';
 import type { Sight } from './sight.ts';
 import { chooseTarget, type Target } from './target.ts';
 import { answers, type Wanted } from './wanted.ts';
@@ -55,8 +55,8 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
       state,
       onNodes,
       now: sight.time,
-      newKey: stillToBeMade,
-      namedKey: stillToBeMade,
+      newKey: (provider) => plannedKey(provider),
+      namedKey: plannedKey,
     });
   } catch (error) {
     if (!(error instanceof TsrkeError)) throw error;
@@ -76,11 +76,6 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
     ...{ file: target, isOpen: open !== undefined, chosen },
     differs: isAsked ? undefined : `cluster.yml asks for ${asks}`,
   };
-}
-
-/** Stands for a key that the run would make. */
-function stillToBeMade(provider: Key['provider']): Key {
-  return { provider, name: 'still-to-be-made', secret: new Secret(Buffer.alloc(32).toString('base64')) };
 }
 
 /** What a node works with. */
