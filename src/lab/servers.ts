@@ -7,6 +7,7 @@ import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
 import { kmsServer } from './kms-server.ts';
 import { kubeServer } from './kube-server.ts';
+import type { KmsPlugin } from './plugin.ts';
 import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
 import type { LabNode, LabSurface } from './surface.ts';
 
@@ -56,6 +57,8 @@ interface Host {
   readonly node: LabNode;
   readonly ssh: SshServer;
   readonly docker: Connections;
+  /** KMS plugins that were asked for. */
+  readonly plugins: ReadonlyMap<KmsPlugin, Connections>;
   /** By port, as the network and the host itself see them. */
   readonly ports: ReadonlyMap<number, Connections>;
   plugged: boolean;
@@ -88,13 +91,19 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const certificate = certificateOf(bundle, 'kube-apiserver');
     const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
     const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
+    const plugins = new Map<KmsPlugin, Connections>();
+    const pluginServer = (plugin: KmsPlugin) => {
+      const server = plugins.get(plugin) ?? kmsServer(plugin);
+      plugins.set(plugin, server);
+      return server;
+    };
     const ssh = new SshServer({
       ...sshd(node.name),
       socket(path, user) {
         if (outsiders.includes(user)) return undefined;
         if (path === dockerSocket) return (stream) => docker.take(stream);
         const plugin = surface.plugin?.(node.name, path);
-        return plugin === undefined ? undefined : (stream) => kmsServer(plugin).take(stream);
+        return plugin === undefined ? undefined : (stream) => pluginServer(plugin).take(stream);
       },
       run: options.run,
       ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
@@ -104,7 +113,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       [6443, kube],
       [2379, etcd],
     ]);
-    hosts.set(node.address, { node, ssh, docker, ports: served, plugged: true });
+    hosts.set(node.address, { node, ssh, docker, plugins, ports: served, plugged: true });
   }
 
   for (const { node, ssh } of hosts.values()) {
@@ -125,10 +134,10 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     if (found === undefined) throw new Error(`the lab has no node ${name}`);
     return found;
   };
-  const breakOff = ({ ssh, docker, ports: served }: Host) => {
+  const breakOff = ({ ssh, docker, plugins, ports: served }: Host) => {
     ssh.close();
     docker.close();
-    for (const server of served.values()) server.close();
+    for (const server of [...plugins.values(), ...served.values()]) server.close();
   };
 
   return {
