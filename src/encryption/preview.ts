@@ -37,12 +37,16 @@ export function isPlanned({ secret }: Key): boolean {
   return secret.fingerprint === stillToBeMade.fingerprint;
 }
 
-/** The lines as steps. `objects`: how many a resource has that lie elsewhere than under the wanted key. */
+/**
+ * The lines as steps. `objects`: how many a resource has that lie elsewhere than under the wanted key; `reloads`: nodes
+ * that load a changed file by themselves.
+ */
 export function stepsOf(
   lines: readonly Line[],
   target: ProviderFile,
   seen: Seen,
   objects: (resource: string) => number | undefined,
+  reloads: ReadonlySet<NodeName>,
 ): PlannedStep[] {
   const steps: PlannedStep[] = [];
   let now = seen;
@@ -63,7 +67,8 @@ export function stepsOf(
         file: filmWithPrints(line.state),
         nodes: line.pushes.flatMap((push) => {
           const member = members.get(push.node);
-          return member === undefined ? [] : [nodeStep(push, member, line.kind === 'remake')];
+          const reload = reloads.has(push.node);
+          return member === undefined ? [] : [nodeStep(push, member, line.kind === 'remake', reload)];
         }),
       });
     }
@@ -73,7 +78,7 @@ export function stepsOf(
 }
 
 /** As deploy does it. */
-function nodeStep({ node, file }: Push, member: MemberSeen, remake: boolean): NodeStep {
+function nodeStep({ node, file }: Push, member: MemberSeen, remake: boolean, reload: boolean): NodeStep {
   const rebinds = member.binds === 'lacking' || (remake && member.binds === 'spare');
   if (file === undefined) {
     return {
@@ -83,10 +88,11 @@ function nodeStep({ node, file }: Push, member: MemberSeen, remake: boolean): No
     };
   }
   const same = member.file !== undefined && sameMeaning(member.file, file);
+  const loads = reload && member.ready && !remake ? 'left alone' : 'restarted';
   return {
     node,
     providerFile: same ? 'as it is' : 'written',
-    apiserver: member.flag && !rebinds ? 'restarted' : 'recreated',
+    apiserver: member.flag && !rebinds ? loads : 'recreated',
   };
 }
 

@@ -66,7 +66,8 @@ export async function planChange(
     const lines = strip(chosen.file, seen);
     expectAcceptable(lines, seen.members, world.minor);
     const objects = await toBeRewritten(lines, decision, signal);
-    const steps = stepsOf(lines, chosen.file, seen, objects);
+    const reloads = new Set(seen.members.flatMap(({ node, reload }) => (reload === undefined ? [] : [node])));
+    const steps = stepsOf(lines, chosen.file, seen, objects, reloads);
     return {
       type: 'plan',
       formatVersion: 1,

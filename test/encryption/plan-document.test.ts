@@ -81,7 +81,7 @@ const seen = (file: string, stored: string, more: Partial<MemberSeen> = {}): See
 });
 
 function brief(target: ProviderFile, now: Seen): string[] {
-  const steps = stepsOf(strip(target, now), target, now, () => 7);
+  const steps = stepsOf(strip(target, now), target, now, () => 7, new Set());
   const lines = steps.map((step) =>
     step.line === 'rewrite'
       ? `rewrite ${step.resources.map(({ resource, objects }) => `${resource} ${objects}`).join()}`

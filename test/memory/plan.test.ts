@@ -107,3 +107,10 @@ it('a rotation in a KMS is refused rather than called nothing', async () => {
   await expect(planOf(lab, 'rotate')).rejects.toMatchObject({ code: 'UNSUPPORTED', exitCode: 3 });
   expect((await planOf(lab, 'up')).somethingToDo).toBe(false);
 });
+
+it('counts no restart where kube-apiserver loads a changed file by itself', async () => {
+  const lab = new MemoryLab({ nodes: 3, encrypted: true, reload: true });
+  const plan = await planOf(lab, 'rotate');
+  expect(plan.restarts).toBe(0);
+  expect((await lab.tsrke('rotate')).said).toContain(' 0 restarts on 3 node(s)');
+});
