@@ -8,6 +8,7 @@ import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
+import { kmsProvidersOf, preflightKms } from '../encryption/preflight.ts';
 import {
   filmWithPrints,
   isPlanned,
@@ -65,6 +66,7 @@ export async function planChange(
     }
     const lines = strip(chosen.file, seen);
     expectAcceptable(lines, seen.members, world.minor);
+    await preflightKms(kmsProvidersOf(lines), seen, world, signal);
     const objects = await toBeRewritten(lines, decision, signal);
     const reloads = new Set(seen.members.flatMap(({ node, reload }) => (reload === undefined ? [] : [node])));
     const steps = stepsOf(lines, chosen.file, seen, objects, reloads);

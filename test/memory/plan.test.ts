@@ -114,3 +114,12 @@ it('counts no restart where kube-apiserver loads a changed file by itself', asyn
   expect(plan.restarts).toBe(0);
   expect((await lab.tsrke('rotate')).said).toContain(' 0 restarts on 3 node(s)');
 });
+
+it('refuses a KMS that the run would refuse', async () => {
+  const lab = new KmsLab({ nodes: 3 });
+  lab.asks(entry(kms('v2')));
+  lab.plugin('cp-2').up = false;
+  await expect(planOf(lab, 'up')).rejects.toMatchObject({ code: 'KMS_UNHEALTHY', node: 'cp-2' });
+  lab.plugin('cp-2').up = true;
+  expect((await planOf(lab, 'up')).somethingToDo).toBe(true);
+});
