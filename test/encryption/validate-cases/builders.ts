@@ -1,4 +1,5 @@
 /** What the tables of provider files are written with. */
+
 export type Stage = 'accepted' | 'parsing' | 'decoding' | 'building' | 'loading';
 
 export interface Case {
