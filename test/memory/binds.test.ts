@@ -1,27 +1,14 @@
 /** `services.kube-api.extra_binds`: what cluster.yml names is there before a provider file needs it, and goes last. */
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { JsonObject } from '../../src/state/rkestate.ts';
 import { breakEveryEffect } from './every-effect.ts';
 import { MemoryLab } from './memory-lab.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'tsrke-binds-'));
-let files = 0;
-
 function ask(lab: MemoryLab, enabled: boolean, binds: readonly string[]): void {
-  const path = join(folder, `cluster-${(files += 1)}.yml`);
-  const nodes = lab.model.nodes.map(
-    ({ name, address }) =>
-      `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
+  lab.configure(
+    `secrets_encryption_config: {enabled: ${enabled}}`,
+    ...(binds.length === 0 ? [] : [`extra_binds: ${JSON.stringify(binds)}`]),
   );
-  const kubeApi = [
-    `    secrets_encryption_config: {enabled: ${enabled}}`,
-    ...(binds.length === 0 ? [] : [`    extra_binds: ${JSON.stringify(binds)}`]),
-  ];
-  writeFileSync(path, ['nodes:', ...nodes, 'services:', '  kube-api:', ...kubeApi, ''].join('\n'));
-  Object.assign(lab.configs, { on: path, off: path });
 }
 
 /** What each node's kube-apiserver has besides RKE's own. */

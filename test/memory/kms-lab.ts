@@ -1,14 +1,9 @@
 /** A lab whose nodes have a KMS plugin each, behind one socket path, and cluster.yml with a custom_config. */
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
 import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
 import { MemoryLab, type LabOptions, type Ran, type RunOptions } from './memory-lab.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'tsrke-kms-'));
 export const socket = 'unix:///var/run/kmsplugin/socket.sock';
-let files = 0;
 
 export const kms = (apiVersion: 'v1' | 'v2', name = 'vault') =>
   `{kms: {apiVersion: ${apiVersion}, name: ${name}, endpoint: '${socket}'}}`;
@@ -30,15 +25,10 @@ export class KmsLab extends MemoryLab {
 
   /** What cluster.yml asks: `secrets_encryption_config`. */
   wishes(wish: string): void {
-    const path = join(folder, `cluster-${(files += 1)}.yml`);
-    const nodes = this.model.nodes.map(
-      ({ name, address }) =>
-        `- {address: ${address}, user: root, role: [controlplane, etcd], hostname_override: ${name}}`,
+    this.configure(
+      'extra_binds: ["/var/run/kmsplugin:/var/run/kmsplugin"]',
+      `secrets_encryption_config: ${wish}`,
     );
-    const binds = 'extra_binds: ["/var/run/kmsplugin:/var/run/kmsplugin"]';
-    const services = `services:\n  kube-api:\n    ${binds}\n    secrets_encryption_config: ${wish}\n`;
-    writeFileSync(path, `nodes:\n${nodes.join('\n')}\n${services}`);
-    Object.assign(this.configs, { on: path });
     this.enabled = true;
   }
 

@@ -53,13 +53,11 @@ export class Violation extends Error {}
 
 const folder = mkdtempSync(join(tmpdir(), 'tsrke-memory-'));
 
-const written = new Set<string>();
+const written = new Map<string, string>();
 
-function configFor(nodes: readonly LabNode[], enabled: boolean): string {
-  const path = join(folder, `cluster-${nodes.length}-${enabled ? 'on' : 'off'}.yml`);
-  if (written.has(path)) return path;
-  written.add(path);
-  const lines = [
+/** A cluster.yml, the same one for the same text. `kubeApi`: lines under services.kube-api. */
+function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): string {
+  const text = [
     'nodes:',
     ...nodes.map(
       ({ name, address }) =>
@@ -67,11 +65,18 @@ function configFor(nodes: readonly LabNode[], enabled: boolean): string {
     ),
     'services:',
     '  kube-api:',
-    `    secrets_encryption_config: {enabled: ${enabled}}`,
-  ];
-  writeFileSync(path, `${lines.join('\n')}\n`);
+    ...kubeApi.map((line) => `    ${line}`),
+    '',
+  ].join('\n');
+  const known = written.get(text);
+  if (known !== undefined) return known;
+  const path = join(folder, `cluster-${written.size + 1}.yml`);
+  writeFileSync(path, text);
+  written.set(text, path);
   return path;
 }
+
+const simply = (enabled: boolean) => [`secrets_encryption_config: {enabled: ${enabled}}`];
 
 /** As RKE 1.6 makes it: 32 hexadecimal characters as the key's bytes. */
 const firstKey: Key = {
@@ -117,7 +122,7 @@ export class MemoryLab {
   readonly clock = new VirtualClock();
   readonly model: LabModel;
   readonly store: MemoryStore;
-  readonly configs: { readonly on: string; readonly off: string };
+  configs: { readonly on: string; readonly off: string };
   /** What cluster.yml asks. */
   enabled: boolean;
   /**
@@ -143,9 +148,15 @@ export class MemoryLab {
       ...(text === undefined ? {} : { providerFile: `${text}\n` }),
     });
     this.store = new MemoryStore(initialState(nodes, text));
-    this.configs = { on: configFor(nodes, true), off: configFor(nodes, false) };
+    this.configs = { on: configFor(nodes, simply(true)), off: configFor(nodes, simply(false)) };
     this.enabled = options.encrypted ?? false;
     for (let i = 1; i <= (options.secrets ?? 5); i += 1) this.create(`secret-${i}`);
+  }
+
+  /** From now on cluster.yml has these lines under services.kube-api, whatever `enabled` says. */
+  configure(...kubeApi: readonly string[]): void {
+    const path = configFor(this.model.nodes, kubeApi);
+    this.configs = { on: path, off: path };
   }
 
   create(name: string): void {
