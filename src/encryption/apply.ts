@@ -18,7 +18,7 @@ import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
 import { done, lineTitles, strip, type Line, type Push } from './plan.ts';
-import { kmsProvidersOf, preflightKms } from './preflight.ts';
+import { kmsProvidersOf, preflightKms } from './kms-preflight.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';

@@ -15,7 +15,8 @@ import { providerFlag, providerPathOf } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
 import type { EtcdStore, StoredValue } from './etcd-store.ts';
 import { deserialise, etcdKeyOf, kinds, secrets, type Kind } from './kinds.ts';
-import { KmsClient, type KmsPlugin } from './plugin.ts';
+import { KmsClient } from './kms-client.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 import { transformerFor, type Keks, type Read, type Transformer } from './storage.ts';
 
 export interface Surroundings {

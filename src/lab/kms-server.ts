@@ -8,7 +8,7 @@ import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnary
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import { StreamConnections, type Connections } from './connections.ts';
 import { kmsPackage } from '../kms/proto.ts';
-import type { KmsPlugin } from './plugin.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 
 /** A call of one method: what it is asked to what it answers. Throws a Refusal. */
 type Handler = (request: Record<string, unknown>) => object;

@@ -13,7 +13,7 @@ import {
   type StatusDetails,
 } from './kube-status.ts';
 import { Objects } from './objects.ts';
-import { hashOf } from './plugin.ts';
+import { hashOf } from './kms-client.ts';
 import type { HttpAnswer, HttpAsk } from './surface.ts';
 
 export interface KubeContext {

@@ -9,7 +9,7 @@ import type { Etcd, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
 import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
-import type { KmsPlugin } from './plugin.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 import { NoAnswer, type LabSurface } from './surface.ts';
 
 /** Milliseconds until the real adapters give up. */

@@ -16,7 +16,7 @@ import { Host } from './host.ts';
 import type { Kind, KubeObject } from './kinds.ts';
 import { answerKube } from './kube-api.ts';
 import { KubeRefusal } from './kube-status.ts';
-import type { KmsPlugin } from './plugin.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
 import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
 

@@ -7,7 +7,7 @@ import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
 import { kmsServer } from './kms-server.ts';
 import { kubeServer } from './kube-server.ts';
-import type { KmsPlugin } from './plugin.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
 import type { LabNode, LabSurface } from './surface.ts';
 

@@ -3,7 +3,7 @@
  * lab (SSH, HTTP, TLS, gRPC) are a thin layer over it, and tests call it straight.
  */
 import type { Etcd, NodeName } from '../ports.ts';
-import type { KmsPlugin } from './plugin.ts';
+import type { KmsPlugin } from './kms-plugin.ts';
 
 export interface HttpAsk {
   readonly method: string;

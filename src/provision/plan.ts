@@ -8,7 +8,7 @@ import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
-import { kmsProvidersOf, preflightKms } from '../encryption/preflight.ts';
+import { kmsProvidersOf, preflightKms } from '../encryption/kms-preflight.ts';
 import {
   filmWithPrints,
   isPlanned,

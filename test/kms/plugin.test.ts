@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openPlugin } from '../../src/kms/plugin.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { KmsPlugin } from '../../src/lab/plugin.ts';
+import { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 
 const { signal } = new AbortController();
 const path = join(mkdtempSync(join(tmpdir(), 'tsrke-kms-')), 'socket.sock');

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
-import type { KmsPlugin } from '../../src/lab/plugin.ts';
+import type { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 import type { RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 

@@ -10,7 +10,7 @@ import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
 import type { LabSurface } from '../../src/lab/surface.ts';
-import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 import {

@@ -8,7 +8,7 @@ import { chmod, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Docker from 'dockerode';
-import type { Vault } from '../../src/lab/plugin.ts';
+import type { Vault } from '../../src/lab/kms-plugin.ts';
 import { describeOwner, type LabHost, type Ran } from './lab.ts';
 import { RealKms } from './real-kms.ts';
 

@@ -1,7 +1,7 @@
 /** The KMS plugin of a real host: in this process, on a socket in the host's own file system. */
 import { mkdir } from 'node:fs/promises';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
 import { kmsFolder, type HostKms } from './lab.ts';
 
 export class RealKms implements HostKms {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { dump } from 'js-yaml';
 import { Agent, request } from 'undici';
-import type { Vault } from '../../src/lab/plugin.ts';
+import type { Vault } from '../../src/lab/kms-plugin.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import {
   NumberedSecrets,

@@ -1,6 +1,6 @@
 /** A lab whose nodes have a KMS plugin each, behind one socket path, and cluster.yml with a custom_config. */
 import { storedKeyOf } from '../../src/etcd/stored.ts';
-import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
 import { MemoryLab, type LabOptions, type Ran, type RunOptions } from './memory-lab.ts';
 
 export const socket = 'unix:///var/run/kmsplugin/socket.sock';

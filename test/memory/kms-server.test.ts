@@ -6,7 +6,7 @@ import { Client, credentials, loadPackageDefinition } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { kmsPackage } from '../../src/kms/proto.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { KmsPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { KmsPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
 
 const service = loadPackageDefinition(kmsPackage) as unknown as Record<
   'v2' | 'v1beta1',

@@ -1,7 +1,7 @@
 /** Keys that a KMS keeps: rotated there, and followed here without a restart. */
 import { describe, expect, it, test } from 'vitest';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
-import { KmsPlugin } from '../../src/lab/plugin.ts';
+import { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 import { entry, kms, KmsLab } from './kms-lab.ts';
 
 /** Many Secrets: so many that they are not all on their way at once. */

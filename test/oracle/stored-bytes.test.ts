@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseProviderFile } from '../../src/encryption/configuration.ts';
 import { listenAsKms } from '../../src/lab/kms-server.ts';
-import { KmsPlugin } from '../../src/lab/plugin.ts';
+import { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 import { transformerFor, type Kek } from '../../src/lab/storage.ts';
 import { openOracles, type Oracle } from '../lab/oracle.ts';
 

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import type { KmsProvider } from '../../src/encryption/configuration.ts';
 import type { MemberLook } from '../../src/encryption/observe.ts';
-import { preflightKms } from '../../src/encryption/preflight.ts';
-import { KmsPlugin as LabPlugin, type Vault } from '../../src/lab/plugin.ts';
+import { preflightKms } from '../../src/encryption/kms-preflight.ts';
+import { KmsPlugin as LabPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
 import type { KmsPlugin, NodeName } from '../../src/ports.ts';
 import { Notes } from '../hosts/notes.ts';
 
