@@ -139,3 +139,8 @@ export function openEtcd(
     },
   };
 }
+
+/** What Secrets lie under: each provider's prefix once, '' for the clear, in order. */
+export async function storedPrefixes(etcd: Pick<LabEtcd, 'prefixes'>): Promise<string[]> {
+  return [...new Set((await etcd.prefixes()).values())].toSorted();
+}

@@ -1,8 +1,10 @@
 /** What scenarios ask of a lab, whichever it is: the real one (real-lab.ts) or the one in memory (memory-lab.ts). */
 import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
+import { dump, load } from 'js-yaml';
 import type { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 import type { RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
@@ -226,4 +228,11 @@ export async function poll(what: string, attempt: () => Promise<unknown>): Promi
     await sleep(100);
   }
   throw new Error(`${what} took more than ${patience / 1000} s: ${last}`);
+}
+
+/** Changes `services.kube-api` of cluster.yml, as an operator edits it. */
+export function editKubeApi({ config }: Pick<Lab, 'config'>, change: object): void {
+  const yaml = load(readFileSync(config, 'utf8')) as { services: Record<string, object> };
+  yaml.services['kube-api'] = { ...yaml.services['kube-api'], ...change };
+  writeFileSync(config, dump(yaml));
 }

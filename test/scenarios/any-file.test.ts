@@ -1,18 +1,14 @@
 /** Provider files of the user's own, on a real kube-apiserver: what is in etcd, not only in Secrets, follows them. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { etcdPathOfKey, resourceOfPath } from '../../src/etcd/paths.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
-import type { Lab } from '../lab/lab.ts';
+import { editKubeApi, type Lab } from '../lab/lab.ts';
 
 let lab: Lab;
 afterAll(closeLabs);
 
 function ask(block: unknown): void {
-  const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, unknown> };
-  yaml.services['kube-api'] = { secrets_encryption_config: block };
-  writeFileSync(lab.config, dump(yaml));
+  editKubeApi(lab, { secrets_encryption_config: block });
 }
 
 /** Prefixes in etcd by resource, without the key's name. */

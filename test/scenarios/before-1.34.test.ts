@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
@@ -25,7 +26,7 @@ afterAll(async () => {
 const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
 /** One node has nobody to wait for: it writes with a new key at once, which saves a restart. */
 const alone = () => (lab.hosts.length === 1 ? 1 : 0);
-const stored = async () => [...new Set((await lab.etcd.prefixes()).values())];
+const stored = () => storedPrefixes(lab.etcd);
 const enabled = () =>
   off.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}');
 

@@ -4,8 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { LabEtcd } from '../lab/lab-etcd.ts';
-import { openEtcd } from '../lab/lab-etcd.ts';
+import { openEtcd, storedPrefixes, type LabEtcd } from '../lab/lab-etcd.ts';
 import { closeHosts, openRealLab, type RealHost, type RealLab } from '../lab/real-lab.ts';
 
 let lab: RealLab;
@@ -72,7 +71,7 @@ async function startSecondEtcd(): Promise<void> {
   second = openEtcd([`${host.address}:2479`], { ca: ca ?? '', cert: cert ?? '', key: key ?? '' });
 }
 
-const stored = async () => [...new Set((await second.prefixes()).values())];
+const stored = () => storedPrefixes(second);
 
 async function run(...args: string[]): Promise<void> {
   const clients = await lab.startClients();

@@ -1,8 +1,7 @@
 /** A KMS plugin that goes down on one host while nodes begin to write with it; other moments: test/memory/kms-down.test.ts. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { kmsFolder, type Lab } from '../lab/lab.ts';
+import { editKubeApi, kmsFolder, type Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 let lab: Lab;
@@ -14,19 +13,17 @@ afterAll(async () => {
   await closeLabs();
 });
 
-const stored = async () => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
+const stored = () => storedPrefixes(lab.etcd);
 
 test('the run stops at that host and names the plugin, nothing is lost, and once it is back the same command finishes', async () => {
-  const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, unknown> };
   const kms = { apiVersion: 'v2', name: 'vault', endpoint: `unix://${kmsFolder}/socket.sock` };
-  yaml.services['kube-api'] = {
+  editKubeApi(lab, {
     extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
     secrets_encryption_config: {
       enabled: true,
       custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
     },
-  };
-  writeFileSync(lab.config, dump(yaml));
+  });
   const h2 = lab.hosts.find(({ name }) => name === 'h2');
   const before = await stored();
 

@@ -1,8 +1,8 @@
 /** KMS v1, as RKE's documents have it for AWS: behind its feature gate, and without. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { dump, load } from 'js-yaml';
+import { load } from 'js-yaml';
 import { afterAll, expect, test } from 'vitest';
-import type { Lab } from '../lab/lab.ts';
+import { editKubeApi, type Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 afterAll(closeLabs);
@@ -28,14 +28,7 @@ secrets_encryption_config:
       - identity: {}
 `;
 
-/** `services.kube-api` of cluster.yml as an operator edits it. */
-function edit(lab: Lab, change: unknown): void {
-  const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, object> };
-  yaml.services['kube-api'] = { ...yaml.services['kube-api'], ...(change as object) };
-  writeFileSync(lab.config, dump(yaml));
-}
-
-const stored = async (lab: Lab) => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
+const stored = (lab: Lab) => storedPrefixes(lab.etcd);
 
 async function up(lab: Lab): Promise<void> {
   const clients = await lab.startClients();
@@ -53,10 +46,10 @@ test.each(['1.34', '1.37'] as const)(
   async (version) => {
     const lab = await openLab({ hosts: 1, version, encryption: 'off', secrets: 20, kms: 'v1' });
     try {
-      edit(lab, load(awsExample));
+      editKubeApi(lab, load(awsExample) as object);
       await up(lab);
       expect(await stored(lab)).toEqual(['k8s:enc:kms:v1:aws-encryption-provider:']);
-      edit(lab, { secrets_encryption_config: { enabled: true } });
+      editKubeApi(lab, { secrets_encryption_config: { enabled: true } });
       await up(lab);
       expect(await stored(lab)).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:k-\w+:$/)]);
     } finally {
@@ -69,7 +62,7 @@ test("RKE's AWS example is refused where the gate is closed, before anything is 
   const lab = await openLab({ hosts: 1, encryption: 'off', secrets: 20, kms: 'v2' });
   try {
     const before = await lab.hosts[0]?.inspect();
-    edit(lab, load(awsExample));
+    editKubeApi(lab, load(awsExample) as object);
     const ran = await lab.tsrke(['up']);
     expect(ran.code, ran.stderr).toBe(3);
     expect(ran.stderr).toMatch(/Set --feature-gates=KMSv1=true .*\n?.*next: .*write `apiVersion: v2`/s);

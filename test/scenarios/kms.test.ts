@@ -1,8 +1,7 @@
 /** Keys that a KMS plugin holds: into its hands, out of them, and what happens while it does not answer. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { kmsFolder, type Lab } from '../lab/lab.ts';
+import { editKubeApi, kmsFolder, type Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const kms = {
@@ -16,16 +15,9 @@ const byKms = {
   custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
 };
 
-/** `services.kube-api` of cluster.yml as an operator edits it. */
-function edit(lab: Lab, change: Record<string, unknown>): void {
-  const yaml = load(readFileSync(lab.config, 'utf8')) as { services: Record<string, object> };
-  yaml.services['kube-api'] = { ...yaml.services['kube-api'], ...change };
-  writeFileSync(lab.config, dump(yaml));
-}
-
 afterAll(closeLabs);
 
-const stored = async (lab: Lab) => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
+const stored = (lab: Lab) => storedPrefixes(lab.etcd);
 
 /** Under the eyes of clients: none of them meets a value that its server cannot read. */
 async function up(lab: Lab): Promise<void> {
@@ -52,7 +44,7 @@ describe.each([
   afterAll(() => lab.close());
 
   test('encryption is enabled at once with a KMS plugin, whose socket comes in by extra_binds', async () => {
-    edit(lab, {
+    editKubeApi(lab, {
       extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
       secrets_encryption_config: byKms,
     });
@@ -61,10 +53,10 @@ describe.each([
   });
 
   test('from the plugin to a key that tsrke makes, and back', async () => {
-    edit(lab, { secrets_encryption_config: { enabled: true } });
+    editKubeApi(lab, { secrets_encryption_config: { enabled: true } });
     await up(lab);
     expect(await stored(lab)).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:k-\w+:$/)]);
-    edit(lab, { secrets_encryption_config: byKms });
+    editKubeApi(lab, { secrets_encryption_config: byKms });
     await up(lab);
     expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
   });
@@ -92,7 +84,7 @@ describe.each([
   });
 
   test('from the plugin to no encryption', async () => {
-    edit(lab, { secrets_encryption_config: { enabled: false } });
+    editKubeApi(lab, { secrets_encryption_config: { enabled: false } });
     await up(lab);
     expect(await stored(lab)).toEqual(['']);
   });

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
 
 let opened: Lab | undefined;
@@ -27,7 +28,7 @@ afterAll(async () => {
 });
 
 const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
-const stored = async () => [...new Set((await lab.etcd.prefixes()).values())];
+const stored = () => storedPrefixes(lab.etcd);
 
 it('rotate-key', async () => {
   const before = { starts: await starts(), stored: await stored() };

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Lab, LabHost } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
@@ -103,7 +104,7 @@ function keysIn(text: string): NamedKey[] {
     .flatMap((provider) => Object.values(provider).flatMap((each) => each?.keys ?? []));
 }
 
-const stored = async () => [...new Set((await lab.etcd.prefixes()).values())].toSorted();
+const stored = () => storedPrefixes(lab.etcd);
 const under = (key: NamedKey) => `k8s:enc:aescbc:v1:${key.name}:`;
 
 // --- the table ----------------------------------------------------------------------------------------------

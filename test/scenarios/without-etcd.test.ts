@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Lab } from '../lab/lab.ts';
+import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 let opened: Lab | undefined;
@@ -35,7 +36,7 @@ function configure(encryption: object): void {
   );
 }
 
-const stored = async () => [...new Set((await lab.etcd.prefixes()).values())];
+const stored = () => storedPrefixes(lab.etcd);
 
 function proof(): unknown {
   const { tsrke } = JSON.parse(readFileSync(lab.state, 'utf8')) as { tsrke: { proof?: unknown } };
