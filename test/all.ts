@@ -13,11 +13,13 @@ const folder = mkdtempSync(join(tmpdir(), 'tsrke-test-'));
 const file = join(folder, 'totals');
 writeFileSync(file, '');
 const running = new Set<ReturnType<typeof spawn>>();
+let isOver = false;
 
 /** `quietly`: what it prints is shown in one piece once it is over. Resolves to its exit code. */
 function vitest(args: readonly string[], quietly = false): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn('npx', ['vitest', 'run', ...args], {
+    // Not through npx, which would end at a signal and leave vitest behind.
+    const child = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
       stdio: ['ignore', quietly ? 'pipe' : 'inherit', quietly ? 'pipe' : 'inherit'],
       env: { ...process.env, TSRKE_TOTALS: file },
     });
@@ -28,6 +30,7 @@ function vitest(args: readonly string[], quietly = false): Promise<number> {
     child.once('error', reject).once('close', (code) => {
       running.delete(child);
       for (const text of printed) process.stdout.write(text);
+      if (isOver && running.size === 0) process.exit(130);
       resolve(code ?? 1);
     });
   });
@@ -35,6 +38,7 @@ function vitest(args: readonly string[], quietly = false): Promise<number> {
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
+    isOver = true;
     for (const child of running) child.kill(signal);
   });
 }
