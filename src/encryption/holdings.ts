@@ -1,7 +1,7 @@
 /** What etcd holds under which key, each value told apart by the key that opens it: what a person is shown. */
-import { census } from '../etcd/census.ts';
+import { census, type Census, type Tally } from '../etcd/census.ts';
 import { decryptable } from '../etcd/decrypt.ts';
-import { etcdPathOfKey, resourceOfPath } from '../etcd/paths.ts';
+import { resourceOfPath } from '../etcd/paths.ts';
 import type { StoredKey, StoredProvider } from '../etcd/stored.ts';
 import type { Etcd } from '../ports.ts';
 import { keyId, type Key } from './key.ts';
@@ -33,8 +33,6 @@ export interface Holdings {
 
 const sampleSize = 5;
 
-type Counting = { -readonly [field in keyof Holding]: Holding[field] } & { samples: string[] };
-
 /**
  * One pass over all etcds, memory for counts only. `keys`: every local key that is known, to open values with.
  * `onPage` is told how many values have been seen. Throws ETCD.
@@ -46,36 +44,46 @@ export async function countHoldings(
   signal: AbortSignal,
   onPage: (seen: number) => void = () => undefined,
 ): Promise<Holdings> {
-  const counts = new Map<string, Counting>();
+  const root = prefix.endsWith('/') ? prefix : `${prefix}/`;
   const opens = openerOf(keys);
-  const at: { clusterId: string; revision: bigint }[] = [];
-  let total = 0;
+  const counts: Census[] = [];
   for (const etcd of etcds) {
-    const before = total;
-    // An etcd that had compacted the revision away is counted from its beginning again.
-    let own = new Map<string, Counting>();
-    const {
-      clusterId,
-      revision,
-      total: seen,
-    } = await census(etcd, {
-      prefix,
-      signal,
-      onBegin: () => (own = new Map()),
-      onPage: (count) => onPage(before + count),
-      tryRead(value, etcdKey, stored) {
-        note(own, etcdKey.slice(prefix.length).replace(/^\//, ''), stored, opens(value, etcdKey, stored));
-        return undefined;
-      },
-    });
-    total += seen;
-    at.push({ clusterId, revision });
-    for (const [id, counted] of own) counts.set(id, merged(counts.get(id), counted));
+    const before = sumOf(counts);
+    const onCount = (seen: number) => onPage(before + seen);
+    counts.push(await census(etcd, { prefix, signal, onPage: onCount, tryRead: opens }));
   }
-  const holdings = [...counts.values()].toSorted(
+  const found = new Map<string, Holding>();
+  for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
+    const resource = resourceOfPath(path);
+    if (resource === undefined) continue;
+    for (const tally of tallies.values()) {
+      const holding = holdingOf(resource, tally, `${root}${path}/`.length);
+      const group = [resource, holding.id, holding.kmsKeyId ?? ''].join(' ');
+      found.set(group, merged(found.get(group), holding));
+    }
+  }
+  const holdings = [...found.values()].toSorted(
     (a, b) => a.resource.localeCompare(b.resource) || b.count - a.count || a.id.localeCompare(b.id),
   );
-  return { total, at, holdings };
+  const at = counts.map(({ clusterId, revision }) => ({ clusterId, revision }));
+  return { total: sumOf(counts), at, holdings };
+}
+
+function sumOf(counts: readonly Census[]): number {
+  return counts.reduce((sum, { total }) => sum + total, 0);
+}
+
+/** `start`: where names begin in etcd's keys. */
+function holdingOf(
+  resource: string,
+  { stored, openedBy, count, samples, refused }: Tally,
+  start: number,
+): Holding {
+  const { provider, name, id, keyId: kmsKeyId } = stored;
+  return {
+    ...{ resource, provider, name, id: openedBy ?? id, kmsKeyId, count, refused: refused.count },
+    samples: samples.map((key) => key.slice(start)),
+  };
 }
 
 /** What opens a value: a key's id, `false` where no key of its name does, undefined where none of that name is known. */
@@ -98,29 +106,8 @@ function openerOf(keys: readonly Key[]): Opener {
   };
 }
 
-function note(
-  counts: Map<string, Counting>,
-  rest: string,
-  stored: StoredKey,
-  opened: ReturnType<Opener>,
-): void {
-  const path = etcdPathOfKey(rest);
-  const resource = resourceOfPath(path);
-  if (resource === undefined) return;
-  const id = opened === undefined || opened === false ? stored.id : opened;
-  const group = [resource, id, stored.keyId ?? ''].join(' ');
-  let found = counts.get(group);
-  if (found === undefined) {
-    const { provider, name, keyId: kmsKeyId } = stored;
-    found = { resource, provider, name, id, kmsKeyId, count: 0, refused: 0, samples: [] };
-    counts.set(group, found);
-  }
-  found.count += 1;
-  if (opened === false) found.refused += 1;
-  if (found.samples.length < sampleSize) found.samples.push(rest.slice(path.length + 1));
-}
-
-function merged(a: Counting | undefined, b: Counting): Counting {
+/** The same resource in more than one etcd. */
+function merged(a: Holding | undefined, b: Holding): Holding {
   if (a === undefined) return b;
   const samples = [...a.samples, ...b.samples].slice(0, sampleSize);
   return { ...a, count: a.count + b.count, refused: a.refused + b.refused, samples };

@@ -1,7 +1,4 @@
 /** Reads the world: what each member has on disk and in memory, and what etcd holds under which key. */
-import { census, type Census, type CensusOptions } from '../etcd/census.ts';
-import { decryptable } from '../etcd/decrypt.ts';
-import { etcdPathOfKey, resourceOfPath } from '../etcd/paths.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metrics.ts';
 import { readiness, serverVersion } from '../kube/ready.ts';
@@ -20,6 +17,7 @@ import {
   type KeyRef,
   type ProviderFile,
 } from './configuration.ts';
+import { countHoldings, type Holdings } from './holdings.ts';
 import { keyId, type Key } from './key.ts';
 import { effectiveFile, type MemberSeen, type Seen } from './plan.ts';
 import { reloadsOf } from './server-options.ts';
@@ -47,9 +45,7 @@ export interface Look extends Seen {
 }
 
 /** What lies in all etcds of the cluster. */
-export interface Count {
-  readonly total: number;
-  readonly at: readonly EtcdPosition[];
+export interface Count extends Holdings {
   readonly keks: readonly StoredKek[];
 }
 
@@ -60,11 +56,6 @@ export interface StoredKek {
   readonly stored: string;
   readonly keyId: string;
   readonly count: number;
-}
-
-export interface EtcdPosition {
-  readonly clusterId: string;
-  readonly revision: bigint;
 }
 
 /** What stands in for a census. */
@@ -272,39 +263,7 @@ async function storedKeys(
   files: readonly ProviderFile[],
   signal: AbortSignal,
 ): Promise<{ census: Count; stored: Map<string, KeyRef[]> }> {
-  const byStored = new Map<string, Key[]>();
-  for (const key of keys) {
-    const id = `${key.provider}:${key.name}`;
-    byStored.set(id, [...(byStored.get(id) ?? []), key]);
-  }
-  // By resource, of the etcd that is being counted; after a compaction its count begins anew.
-  let own = new Map<string, Set<string>>();
-  const options: CensusOptions = {
-    prefix: world.etcdPrefix,
-    signal,
-    onBegin: () => (own = new Map()),
-    tryRead(value, etcdKey, stored) {
-      if (stored.provider === 'identity') return undefined;
-      const rest = etcdKey.slice(world.etcdPrefix.length).replace(/^\//, '');
-      const resource = resourceOfPath(etcdPathOfKey(rest)) ?? rest;
-      const found = (byStored.get(stored.id) ?? []).find(
-        (key) =>
-          decryptable(value, etcdKey, stored, [
-            { provider: key.provider, name: key.name, secret: key.secret.bytes() },
-          ]) !== false,
-      );
-      if (found === undefined) return byStored.has(stored.id) ? false : undefined;
-      const ids = own.get(resource) ?? new Set();
-      own.set(resource, ids.add(keyId(found)));
-      return true;
-    },
-  };
-  const counts: Census[] = [];
-  const opened: ReadonlyMap<string, ReadonlySet<string>>[] = [];
-  for (const etcd of world.etcds) {
-    counts.push(await census(etcd, options));
-    opened.push(own);
-  }
+  const counted = await countHoldings(world.etcds, world.etcdPrefix, keys, signal);
   const refs = new Map(keys.map((key) => [keyId(key), localRef(key)]));
   const kms = new Map(
     files
@@ -314,31 +273,22 @@ async function storedKeys(
   const problems: string[] = [];
   const result = new Map<string, KeyRef[]>();
   const lacking = new Set<string>();
-  const keks: StoredKek[] = [];
-  for (const [path, tallies] of counts.flatMap(({ groups }) => [...groups])) {
-    const resource = resourceOfPath(path);
-    if (resource === undefined) continue;
-    const ids = opened.flatMap((each) => [...(each.get(resource) ?? [])]);
-    const found: KeyRef[] = [...(result.get(resource) ?? []), ...ids.flatMap((id) => refs.get(id) ?? [])];
-    for (const tally of tallies.values()) {
-      const { id, provider, keyId: kek } = tally.stored;
-      if (kek !== undefined) keks.push({ resource, stored: id, keyId: kek, count: tally.count });
-      const samples = `e.g. ${tally.refused.samples[0] ?? tally.samples[0] ?? ''}`;
-      if (provider === 'identity') found.push(...keysOf(noFile, resource));
-      else if (tally.refused.count > 0) {
-        problems.push(
-          `${tally.refused.count} of ${resource} under ${id} do not open with the key of that name (${samples})`,
-        );
-      } else if (byStored.has(id)) continue;
-      else if (kms.has(id)) found.push(kms.get(id) as KeyRef);
-      else {
-        lacking.add(tally.stored.name);
-        problems.push(
-          `${tally.count} of ${resource} under ${id}, a key that neither the state nor any node holds (${samples})`,
-        );
-      }
+  // In an order that does not depend on how many there are just now: read keys are put into files in it.
+  const holdings = counted.holdings.toSorted((a, b) => a.id.localeCompare(b.id));
+  for (const { resource, provider, id, name, count, refused, samples } of holdings) {
+    const example = `e.g. ${samples[0] ?? ''}`;
+    const [ref] = provider === 'identity' ? keysOf(noFile, resource) : [refs.get(id) ?? kms.get(id)];
+    if (ref !== undefined) result.set(resource, [...(result.get(resource) ?? []), ref]);
+    else if (refused > 0) {
+      problems.push(
+        `${refused} of ${resource} under ${id} do not open with the key of that name (${example})`,
+      );
+    } else {
+      lacking.add(name);
+      problems.push(
+        `${count} of ${resource} under ${id}, a key that neither the state nor any node holds (${example})`,
+      );
     }
-    result.set(resource, found);
   }
   if (problems.length > 0) {
     if (world.keysElsewhere.some((name) => lacking.has(name))) throw stale();
@@ -349,9 +299,10 @@ async function storedKeys(
   }
   return {
     census: {
-      total: counts.reduce((sum, { total }) => sum + total, 0),
-      at: counts.map(({ clusterId, revision }) => ({ clusterId, revision })),
-      keks,
+      ...counted,
+      keks: holdings.flatMap(({ resource, id, kmsKeyId: keyId, count }) =>
+        keyId === undefined ? [] : [{ resource, stored: id, keyId, count }],
+      ),
     },
     stored: encryptedOrCovered(result, files),
   };

@@ -12,16 +12,19 @@ export interface CensusOptions {
    */
   readonly root?: string;
   readonly signal: AbortSignal;
-  /** Told when it begins, and when it has to begin anew: what was told of values until then counts no more. */
-  readonly onBegin?: () => void;
   /** Told after each page how many values have been seen. */
   readonly onPage?: (seen: number) => void;
-  /** A trial read of each value: false is counted as refused, undefined as not tried. Must keep no buffer. */
-  readonly tryRead?: (value: Buffer, etcdKey: string, stored: StoredKey) => boolean | undefined;
+  /**
+   * A trial read of each value: the id of the key that opened it, by which values are then told apart; false is counted
+   * as refused, undefined as not tried. Must keep no buffer.
+   */
+  readonly tryRead?: (value: Buffer, etcdKey: string, stored: StoredKey) => string | boolean | undefined;
 }
 
 export interface Tally {
   readonly stored: StoredKey;
+  /** What the trial read said that opened them. */
+  readonly openedBy?: string;
   readonly count: number;
   /** Up to five etcd keys, in their order. */
   readonly samples: readonly string[];
@@ -35,14 +38,15 @@ export interface Census {
   readonly clusterId: string;
   readonly total: number;
   /**
-   * By etcd path (`secrets`, `example.com/widgets`), then by what the value says wrote it: StoredKey's id, for
-   * KMS v2 with the key id behind a further colon.
+   * By etcd path (`secrets`, `example.com/widgets`), then by what opened the value, else by what it says wrote it:
+   * StoredKey's id, for KMS v2 with the key id behind a further colon.
    */
   readonly groups: ReadonlyMap<string, ReadonlyMap<string, Tally>>;
 }
 
 interface Counting {
   readonly stored: StoredKey;
+  readonly openedBy?: string;
   count: number;
   readonly samples: string[];
   readonly refused: { count: number; readonly samples: string[] };
@@ -61,7 +65,6 @@ const sampleSize = 5;
  */
 export async function census(etcd: Etcd, options: CensusOptions): Promise<Census> {
   for (let attempt = 1; ; attempt += 1) {
-    options.onBegin?.();
     try {
       return await count(etcd, options);
     } catch (error) {
@@ -106,16 +109,19 @@ function note(
   const etcdKey = key.toString();
   const path = etcdPathOfKey(etcdKey.slice(rootLength));
   const stored = storedKeyOf(value);
-  const id = stored.keyId === undefined ? stored.id : `${stored.id}:${stored.keyId}`;
+  const read = tryRead?.(value, etcdKey, stored);
+  const openedBy = typeof read === 'string' ? { openedBy: read } : {};
+  const id = openedBy.openedBy ?? (stored.keyId === undefined ? stored.id : `${stored.id}:${stored.keyId}`);
   let group = groups.get(path);
   if (group === undefined) groups.set(path, (group = new Map<string, Counting>()));
   let tally = group.get(id);
   if (tally === undefined) {
-    group.set(id, (tally = { stored, count: 0, samples: [], refused: { count: 0, samples: [] } }));
+    const refused = { count: 0, samples: [] };
+    group.set(id, (tally = { stored, ...openedBy, count: 0, samples: [], refused }));
   }
   tally.count += 1;
   if (tally.samples.length < sampleSize) tally.samples.push(etcdKey);
-  if (tryRead?.(value, etcdKey, stored) === false) {
+  if (read === false) {
     tally.refused.count += 1;
     if (tally.refused.samples.length < sampleSize) tally.refused.samples.push(etcdKey);
   }

@@ -105,13 +105,15 @@ async function toBeRewritten(
 ): Promise<(resource: string) => number | undefined> {
   if (lines.every(({ kind }) => kind !== 'rewrite')) return () => 0;
   try {
-    const { holdings } = await world.report.task('count what is to be rewritten', (task) =>
-      countHoldings(world.etcds, world.etcdPrefix, seen.keys, signal, (count) =>
-        task.progress(`${count} values in etcd`),
-      ),
-    );
+    const counted =
+      seen.census ??
+      (await world.report.task('count what is to be rewritten', (task) =>
+        countHoldings(world.etcds, world.etcdPrefix, seen.keys, signal, (count) =>
+          task.progress(`${count} values in etcd`),
+        ),
+      ));
     return (resource) =>
-      holdings
+      counted.holdings
         .filter((each) => each.resource === resource && each.id !== writeKeyOf(chosen.file, resource).id)
         .reduce((sum, { count }) => sum + count, 0);
   } catch (error) {
