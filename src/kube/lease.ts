@@ -34,10 +34,16 @@ export class ClusterLease {
   readonly #options: LeaseOptions;
   readonly #identity: string;
   #version: string | undefined;
+  #outlived: string | undefined;
 
   constructor(options: LeaseOptions) {
     this.#options = options;
     this.#identity = identityOf(options.owner);
+  }
+
+  /** The run whose Lease was taken because it did not move for its whole length. */
+  get outlived(): string | undefined {
+    return this.#outlived;
   }
 
   /**
@@ -63,7 +69,10 @@ export class ClusterLease {
       const free = holder === '' || holder === this.#identity || (owner !== undefined && isDead(owner));
       if (free || (seen === lease.metadata.resourceVersion && now - since >= length)) {
         this.#version = lease.metadata.resourceVersion;
-        if (await this.#put(this.#identity, signal)) return true;
+        if (await this.#put(this.#identity, signal)) {
+          if (!free) this.#outlived = holder;
+          return true;
+        }
         seen = undefined;
         continue;
       }

@@ -1,7 +1,8 @@
 /**
- * One run at a time on the whole cluster: a Lease, or, while no apiserver serves, a container that is never started on
- * each member. Dead and cut off look alike from here, so safety never rests on it (a file replaces only what was
- * seen); it keeps two runs from getting in each other's way.
+ * One run at a time on the whole cluster: a Lease, and, while no apiserver serves, a container that is never started on
+ * each member. Where there is one member alone every restart takes the Lease out of sight, so it has both all along.
+ * Dead and cut off look alike from here, so safety never rests on it (a file replaces only what was seen); it keeps two
+ * runs from getting in each other's way.
  */
 import { messageOf, TsrkeError } from '../errors.ts';
 import { ClusterLease } from '../kube/lease.ts';
@@ -52,7 +53,7 @@ export class ClusterLock {
     const { clock, report } = this.#options;
     const begun = clock.now().getTime();
     while (!(await this.#takeLease(signal))) {
-      if (clock.now().getTime() - begun >= restartTime) {
+      if (this.#isOneMember || clock.now().getTime() - begun >= restartTime) {
         report.note('warning', 'no apiserver is ready: the cluster is locked on its nodes');
         await this.#mark(signal);
         break;
@@ -63,10 +64,16 @@ export class ClusterLock {
     this.#loop = this.#keep(this.#stop.signal);
   }
 
+  /** Its own apiserver is all that could show a Lease. */
+  get #isOneMember(): boolean {
+    return this.#options.nodes().length === 1;
+  }
+
   /** A run that found no apiserver may be at work under markers; those of dead runs are cleared away. */
   async #expectNoMarker(signal: AbortSignal): Promise<void> {
     try {
-      for (const node of this.#options.nodes()) await this.#outlive(node, signal);
+      if (this.#isOneMember) await this.#mark(signal);
+      else for (const node of this.#options.nodes()) await this.#outlive(node, signal);
     } catch (error) {
       await this.#lease.release(signal).catch(() => undefined);
       throw error;
@@ -112,7 +119,7 @@ export class ClusterLock {
     if (!(await this.#lease.take(signal))) return false;
     this.#leased = true;
     this.#renewed = this.#options.clock.now().getTime();
-    await this.#unmark(signal);
+    if (!this.#isOneMember) await this.#unmark(signal);
     return true;
   }
 
@@ -171,7 +178,8 @@ export class ClusterLock {
       if (seen === undefined) return;
       const owner = ownerOf(seen);
       const holder = owner === undefined ? '' : identityOf(owner);
-      const dead = owner !== undefined && (isDead(owner) || holder === identityOf(self));
+      const dead =
+        owner !== undefined && (isDead(owner) || [identityOf(self), this.#lease.outlived].includes(holder));
       const unchanged = clock.now().getTime() - since >= this.#seconds * 1000;
       if (
         first !== undefined &&

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import type { KubeApi, Marker, Markers } from '../../src/ports.ts';
 import { ClusterLock } from '../../src/provision/lock.ts';
-import { thisOwner, type Owner } from '../../src/state/lock.ts';
+import { identityOf, thisOwner, type Owner } from '../../src/state/lock.ts';
 
 const signal = new AbortController().signal;
 const elsewhere: Owner = {
@@ -70,6 +70,7 @@ function lockOn(
   owner: Owner,
   onSleep: () => void = () => undefined,
   { markers } = nodesMarkers(),
+  members = ['h1', 'h2', 'h3'],
 ) {
   let now = 0;
   let wake: () => void = () => undefined;
@@ -89,7 +90,7 @@ function lockOn(
       }),
   };
   const report = { note: () => undefined };
-  const lock = new ClusterLock({ kube, markers, nodes: () => ['h1', 'h2', 'h3'], owner, clock, report });
+  const lock = new ClusterLock({ kube, markers, nodes: () => members, owner, clock, report });
   return Object.assign(lock, {
     later: (milliseconds: number) => (now += milliseconds),
     tick: async () => {
@@ -236,4 +237,40 @@ test('a run that has the Lease gives way to one that is at work under markers', 
   const lock = lockOn(lease.kube, self(), alive, nodes);
   await expect(lock.acquire(signal)).rejects.toMatchObject({ code: 'LOCKED' });
   expect(lease.holder()).toBe('');
+});
+
+test('where there is one member the marker stays beside the Lease: its restart hides that, and shows no free lock', async () => {
+  let serves = true;
+  const lease = oneLease(() => serves);
+  const nodes = nodesMarkers();
+  const lock = lockOn(lease.kube, self(), undefined, nodes, ['h1']);
+  await lock.acquire(signal);
+  expect([...nodes.found.keys()]).toEqual(['h1']);
+  expect(lease.holder()).toContain(String(process.pid));
+
+  serves = false;
+  const beats = () => void nodes.found.set('h1', { labels: nodes.found.get('h1')?.labels ?? {}, beats: 9 });
+  const second = lockOn(lease.kube, elsewhere, beats, nodes, ['h1']);
+  await expect(second.acquire(signal)).rejects.toMatchObject({ code: 'LOCKED' });
+  serves = true;
+  await lock.hold(signal);
+  expect([...nodes.found.keys()]).toEqual(['h1']);
+  await lock.release();
+  expect(nodes.found.size).toBe(0);
+  expect(lease.holder()).toBe('');
+});
+
+test('the marker of a run whose Lease was outlived is not waited for once more', async () => {
+  const nodes = nodesMarkers();
+  nodes.found.set('h1', { labels: label(elsewhere), beats: 3 });
+  const lease = oneLease();
+  lease.write({
+    ...held(elsewhere),
+    spec: { holderIdentity: identityOf(elsewhere), leaseDurationSeconds: 60 },
+  });
+  let seconds = 0;
+  const lock = lockOn(lease.kube, self(), () => (seconds += 1), nodes, ['h1']);
+  await lock.acquire(signal);
+  expect(seconds).toBe(60);
+  await lock.release();
 });
