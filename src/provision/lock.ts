@@ -1,6 +1,6 @@
 /**
  * One run at a time on the whole cluster: a Lease, and, while no apiserver serves, a container that is never started on
- * each member. Where there is one member alone every restart takes the Lease out of sight, so it has both all along.
+ * each member. Where there is one member alone a restart takes the Lease out of sight, so its first effect has both.
  * Dead and cut off look alike from here, so safety never rests on it (a file replaces only what was seen); it keeps two
  * runs from getting in each other's way.
  */
@@ -69,11 +69,15 @@ export class ClusterLock {
     return this.#options.nodes().length === 1;
   }
 
+  /** Was not renewed for half its length. */
+  get #isStale(): boolean {
+    return this.#options.clock.now().getTime() - this.#renewed > (this.#seconds * 1000) / 2;
+  }
+
   /** A run that found no apiserver may be at work under markers; those of dead runs are cleared away. */
   async #expectNoMarker(signal: AbortSignal): Promise<void> {
     try {
-      if (this.#isOneMember) await this.#mark(signal);
-      else for (const node of this.#options.nodes()) await this.#outlive(node, signal);
+      for (const node of this.#options.nodes()) await this.#outlive(node, signal);
     } catch (error) {
       await this.#lease.release(signal).catch(() => undefined);
       throw error;
@@ -82,18 +86,14 @@ export class ClusterLock {
 
   /**
    * Before each effect. Throws LOCK_LOST once another run has the lock. A Lease that was not renewed for half its
-   * length, because no apiserver serves, is backed by the nodes' markers first.
+   * length, because no apiserver serves, is backed by the nodes' markers first; that of a single member always.
    */
   async hold(signal: AbortSignal): Promise<void> {
     if (this.#lostTo === undefined) {
       try {
         if (!this.#leased) await this.#takeLease(signal);
-        else if (this.#options.clock.now().getTime() - this.#renewed > (this.#seconds * 1000) / 2) {
-          await this.#renew(signal);
-          if (this.#options.clock.now().getTime() - this.#renewed > (this.#seconds * 1000) / 2) {
-            await this.#mark(signal);
-          }
-        }
+        if (this.#leased && this.#isStale) await this.#renew(signal);
+        if (this.#isOneMember || (this.#leased && this.#isStale)) await this.#mark(signal);
       } catch (error) {
         if (!(error instanceof TsrkeError) || error.code !== 'LOCKED') throw error;
         this.#lostTo = error.message.replace(/^the cluster is locked by /, '');
@@ -110,7 +110,7 @@ export class ClusterLock {
     this.#stop.abort(new Error('the lock is given back'));
     await this.#loop;
     const patience = AbortSignal.timeout(5_000);
-    await this.#unmark(patience).catch(() => undefined);
+    await this.#unmark(patience).catch(() => this.#unmark(patience).catch(() => undefined));
     if (this.#leased && this.#lostTo === undefined)
       await this.#lease.release(patience).catch(() => undefined);
   }
@@ -206,7 +206,10 @@ export class ClusterLock {
   async #unmark(signal: AbortSignal): Promise<void> {
     const { markers, owner } = this.#options;
     const mine = { [ownerLabel]: JSON.stringify(owner) };
-    for (const node of this.#marked.splice(0)) await markers.removeMarker(node, markerName, mine, signal);
+    for (const node of [...this.#marked]) {
+      await markers.removeMarker(node, markerName, mine, signal);
+      this.#marked = this.#marked.filter((each) => each !== node);
+    }
   }
 }
 

@@ -239,12 +239,14 @@ test('a run that has the Lease gives way to one that is at work under markers', 
   expect(lease.holder()).toBe('');
 });
 
-test('where there is one member the marker stays beside the Lease: its restart hides that, and shows no free lock', async () => {
+test('the first effect on a single member adds the marker: its restart hides the Lease, and shows no free lock', async () => {
   let serves = true;
   const lease = oneLease(() => serves);
   const nodes = nodesMarkers();
   const lock = lockOn(lease.kube, self(), undefined, nodes, ['h1']);
   await lock.acquire(signal);
+  expect(nodes.found.size).toBe(0);
+  await lock.hold(signal);
   expect([...nodes.found.keys()]).toEqual(['h1']);
   expect(lease.holder()).toContain(String(process.pid));
 
@@ -273,4 +275,20 @@ test('the marker of a run whose Lease was outlived is not waited for once more',
   await lock.acquire(signal);
   expect(seconds).toBe(60);
   await lock.release();
+});
+
+test('a marker that cannot be removed at first is removed with a second try', async () => {
+  const nodes = nodesMarkers();
+  let tries = 0;
+  const markers: Markers = {
+    ...nodes.markers,
+    removeMarker: (...args) =>
+      (tries += 1) === 1
+        ? Promise.reject(new TsrkeError('DOCKER', 'reset'))
+        : nodes.markers.removeMarker(...args),
+  };
+  const lock = lockOn(oneLease(() => false).kube, self(), undefined, { ...nodes, markers }, ['h1', 'h2']);
+  await lock.acquire(signal);
+  await lock.release();
+  expect(nodes.found.size).toBe(0);
 });
