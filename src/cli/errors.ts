@@ -32,7 +32,9 @@ function renderError(error: unknown): string {
   const head = `${error.node === undefined ? '' : `${error.node}: `}${error.message} (${error.code})`;
   const cause = error.cause === undefined ? [] : [`cause: ${messageOf(error.cause)}`];
   const next = error.next === undefined ? [] : [`next: ${error.next}`];
-  return [head, ...error.details, ...cause, ...next].join('\n');
+  // One mistake is its own headline.
+  const details = error.details.filter((line) => line !== error.message);
+  return [head, ...details, ...cause, ...next].join('\n');
 }
 
 /** Says nothing of a run that had not come anywhere: the error does. */

@@ -25,6 +25,13 @@ test('an error says what happened, where, the details, the cause and what to do 
   );
 });
 
+test('a detail that is the message itself is not said twice', () => {
+  const one = 'cluster.yml:3:1: unknown key `foo`';
+  expect(renderErrors(new TsrkeError('CONFIG_INVALID', one, { details: [one] }))).toBe(
+    `${one} (CONFIG_INVALID)`,
+  );
+});
+
 test('several nodes that fail stay several errors', () => {
   const all = new AggregateError([unreachable('h1'), new AggregateError([unreachable('h2'), notReady])]);
   expect(renderErrors(all).split('\n\n')).toEqual([
