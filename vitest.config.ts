@@ -39,6 +39,8 @@ const onMemoryLab = ['test/scenarios/faults.test.ts', 'test/scenarios/at-a-glanc
 export default defineConfig({
   test: {
     reporters: ['default', './test/reporter.ts'],
+    // Without it one processor stays idle, which is half of a small machine.
+    maxWorkers: '100%',
     projects: [
       {
         test: {
@@ -51,7 +53,8 @@ export default defineConfig({
             'test/readme.test.ts',
             'test/memory/*.exhaustive.test.ts',
           ],
-          testTimeout: 30_000,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
         },
       },
       {
