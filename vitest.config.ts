@@ -22,6 +22,7 @@ const onBothLabs = [
   'kms',
   'kms-v1',
   'secrecy',
+  'steps',
   // Elsewhere all of the memory lab's hosts are behind a bastion of its own.
   ...(process.platform === 'linux' ? ['ssh'] : []),
 ].map((name) => `test/scenarios/${name}.test.ts`);

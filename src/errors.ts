@@ -19,6 +19,7 @@ const exitCodes = {
   PROVIDER_FILE_INVALID: 3,
   NOT_ENABLED: 3,
   NOTHING_OPEN: 3,
+  OUT_OF_ORDER: 3,
   NOT_ROTATABLE: 3,
   KMS_UNMOUNTED: 3,
   // 4: locked or stale state

@@ -17,6 +17,7 @@ interface CommonFlags {
   readonly ignoreDockerVersion?: boolean;
   readonly ignoreUnknownKeys?: boolean;
   readonly ifDue?: boolean;
+  readonly keepOldKey?: boolean;
 }
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -76,6 +77,7 @@ async function changeCluster(command: string, flags: CommonFlags & PlanFlags, ac
       report,
       signal,
       ifDue: flags.ifDue === true,
+      keepsOldKey: flags.keepOldKey === true,
     });
   });
 }
@@ -178,6 +180,37 @@ addHelp(resume, {
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more: 'Without an open change it does nothing and says so (exit code 3).',
 });
+
+const prepare = common(encrypt.command('prepare'))
+  .description('first step of a rotation: a new key, readable on every node; nothing is written with it')
+  .action((flags: CommonFlags) => changeCluster('encrypt prepare', flags, 'prepare'));
+const swap = common(encrypt.command('rotate'))
+  .description('second step: the prepared key becomes the write key on every node')
+  .action((flags: CommonFlags) => changeCluster('encrypt rotate', flags, 'swap'));
+const reencrypt = common(encrypt.command('reencrypt'))
+  .description('last step: rewrite everything, prove it, remove the old key')
+  .option('--keep-old-key', 'leave the old key readable; the same command without it removes it')
+  .action((flags: CommonFlags) => changeCluster('encrypt reencrypt', flags, 'reencrypt'));
+for (const [step, examples] of [
+  [prepare, [['tsrke encrypt prepare', 'then `tsrke encrypt rotate`']]],
+  [swap, [['tsrke encrypt rotate', 'then `tsrke encrypt reencrypt`']]],
+  [
+    reencrypt,
+    [
+      ['tsrke encrypt reencrypt', 'the rotation is finished'],
+      ['tsrke encrypt reencrypt --keep-old-key', 'all but the removal of the old key'],
+    ],
+  ],
+] as const) {
+  addHelp(step, {
+    examples,
+    exitCodes: longWork,
+    environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+    more:
+      'For a person between the steps; `tsrke encrypt rotate-key` takes them all, or those\n' +
+      'that are left. Between them `tsrke up` repairs, and takes none.',
+  });
+}
 
 const abort = common(encrypt.command('abort'))
   .description('go back to what was in force before the open change; every key stays readable meanwhile')

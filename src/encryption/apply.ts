@@ -3,7 +3,13 @@
  * look again. It holds no position of its own: whatever happened, the next pass starts from what it sees.
  */
 import { allToTheirEnd, TsrkeError } from '../errors.ts';
-import { withKeys, type ClusterState, type LoadedRecord, type RkeHalf } from '../state/rkestate.ts';
+import {
+  withKeys,
+  type ClusterState,
+  type Held,
+  type LoadedRecord,
+  type RkeHalf,
+} from '../state/rkestate.ts';
 import { expectAcceptable } from './acceptable.ts';
 import {
   film,
@@ -18,6 +24,7 @@ import { expectPlugins, expectSharedKeks } from './kms-check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
 import { done, lineTitles, strip, type Line, type Push } from './plan.ts';
+import { isBeyond } from './steps.ts';
 import { kmsProvidersOf, preflightKms } from './kms-preflight.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
@@ -30,13 +37,15 @@ export interface Outcome {
   readonly restarts: number;
   readonly rewritten: number;
   readonly last: Look;
+  /** It was told to stop there, with more to do. */
+  readonly held?: Held;
 }
 
 type PushLine = Extract<Line, { pushes: unknown }>;
 
 /**
- * Carries the cluster to `target` (no entries: encryption off) and resolves once nothing is left to do. The target's
- * keys must be in the state's key ring. Rejects with TsrkeError; the same call again goes on from there.
+ * Carries the cluster to `target` (no entries: encryption off) and resolves once nothing is left to do, or nothing that
+ * the open transition may do before it is told to. The target's keys must be in the state's key ring. Rejects with TsrkeError; the same call again goes on from there.
  */
 export async function carryOut(
   target: ProviderFile,
@@ -53,16 +62,24 @@ export async function carryOut(
   // Asked again before each rewrite: by then the plugins may have yet another key.
   let asked = !renews;
   let pluginsTried = false;
+  const held = start.tsrke.transition?.held;
   for (let pass = 1; pass <= 24; pass += 1) {
     signal.throwIfAborted();
     const seen = await observe(world, state, signal, { standIn });
-    const look = renews ? { ...seen, outdated: outdated(target, seen, renewal) } : seen;
+    const look: Look = {
+      ...seen,
+      ...(renews ? { outdated: outdated(target, seen, renewal) } : {}),
+      isPrepared: held === 'read',
+    };
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
     const lines = strip(target, look);
     expectAcceptable(lines, look.members, world.minor);
     if (!pluginsTried) await preflightKms(kmsProvidersOf(lines), look, world, signal);
     pluginsTried = true;
     const [line = done] = lines;
+    if (held !== undefined && isBeyond(line.kind, held)) {
+      return { state, restarts, rewritten, last: look, held };
+    }
     switch (line.kind) {
       case 'done':
         if (await waitForRequests(look, world, signal)) break;

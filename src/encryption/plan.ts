@@ -44,6 +44,8 @@ export interface Seen {
   readonly stored: ReadonlyMap<string, readonly KeyRef[]>;
   /** Resources to be rewritten though all lie under the target's key: what stands behind that key has changed. */
   readonly outdated?: ReadonlySet<string>;
+  /** A person is to look at the new key as a read key first, also where one member alone could do without. */
+  readonly isPrepared?: boolean;
   /** Files that members may have loaded without its being known: what the state says they hold. */
   readonly recorded: readonly ProviderFile[];
 }
@@ -159,7 +161,8 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     });
     return lacks || member.loaded !== 'yes' || !member.ready || (member.flag && member.file === undefined);
   });
-  if (unsettled.length > 0 && (seen.members.length > 1 || unsettled.some(({ member }) => !member.ready))) {
+  const reads = seen.members.length > 1 || seen.isPrepared === true;
+  if (unsettled.length > 0 && (reads || unsettled.some(({ member }) => !member.ready))) {
     // Those that only lack read keys come before those that would start to write with what is on their disk.
     const pushes = unsettled
       .toSorted((a, b) => Number(a.member.loaded !== 'yes') - Number(b.member.loaded !== 'yes'))

@@ -1,7 +1,7 @@
 /** Where a cluster is on its way to, and how far it has come. Pure. */
 import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
-import type { ClusterState, TransitionKind } from '../state/rkestate.ts';
+import type { ClusterState, Held, TransitionKind } from '../state/rkestate.ts';
 import { film, noFile, parseProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
 import type { Line } from './plan.ts';
 import { plannedKey } from './preview.ts';
@@ -22,6 +22,8 @@ export interface OpenTransition {
   readonly phase?: Phase;
   /** The way there, in its order. */
   readonly steps: readonly { readonly phase: Phase; readonly state: 'done' | 'next' | 'to do' }[];
+  /** The last phase that may be done before the next command: the rotation is taken in steps. */
+  readonly held?: Held;
   /** How it was recognised, where the state does not name it. */
   readonly found?: string;
 }
@@ -30,6 +32,8 @@ export interface Goal {
   readonly file: ProviderFile;
   /** A change is under way, by the state or by what RKE left. */
   readonly isOpen: boolean;
+  /** It is taken in steps and waits for the next one. */
+  readonly held: Held | undefined;
   readonly chosen: Target | undefined;
   /** What cluster.yml asks for beyond that. */
   readonly differs: string | undefined;
@@ -60,10 +64,11 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
     });
   } catch (error) {
     if (!(error instanceof TsrkeError)) throw error;
-    return { file: target, isOpen: open !== undefined, chosen: undefined, differs: error.message };
+    const differs = error.message;
+    return { file: target, isOpen: open !== undefined, held: open?.held, chosen: undefined, differs };
   }
   if (open === undefined && chosen.note !== undefined) {
-    return { file: chosen.file, isOpen: true, chosen, differs: undefined };
+    return { file: chosen.file, isOpen: true, held: undefined, chosen, differs: undefined };
   }
   const asks =
     wanted.kind === 'off'
@@ -73,7 +78,7 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
         : 'another encryption';
   const isAsked = open === undefined ? sameMeaning(chosen.file, inForce) : answers(target, wanted);
   return {
-    ...{ file: target, isOpen: open !== undefined, chosen },
+    ...{ file: target, isOpen: open !== undefined, held: open?.held, chosen },
     differs: isAsked ? undefined : `cluster.yml asks for ${asks}`,
   };
 }
@@ -110,6 +115,7 @@ export function transitionOf(
       phase,
       state: index < at ? 'done' : index === at ? 'next' : 'to do',
     })),
+    ...(open?.held === undefined ? {} : { held: open.held }),
     ...(open === undefined && chosen?.note !== undefined ? { found: chosen.note } : {}),
   };
 }

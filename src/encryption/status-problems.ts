@@ -2,6 +2,7 @@
 import type { NodeName } from '../ports.ts';
 import { keysOf, resourcesOf } from './configuration.ts';
 import type { Sight } from './sight.ts';
+import { heldAt, nextStep } from './steps.ts';
 import type { Goal, OpenTransition } from './status-goal.ts';
 import type { StatusCensus } from './status-census.ts';
 import type { JudgedNode } from './status-nodes.ts';
@@ -55,7 +56,8 @@ export function problemsOf({ sight, goal, transition, census, rows }: ProblemsRe
   ];
 }
 
-function openText({ kind, started, found }: OpenTransition): string {
+function openText({ kind, started, found, held }: OpenTransition): string {
+  if (held !== undefined) return `a rotation in steps, begun ${started ?? ''}, waits: ${heldAt[held]}`;
   return found ?? `a change is open: ${kind}, begun ${started ?? ''}`;
 }
 
@@ -105,7 +107,7 @@ function knownIds({ nodes }: Sight): string[] {
 export function nextFor(
   problems: readonly Problem[],
   { atWork }: Sight,
-  { isOpen, differs }: Goal,
+  { isOpen, differs, held }: Goal,
 ): string | undefined {
   const [first] = problems;
   if (first === undefined) return undefined;
@@ -129,6 +131,9 @@ export function nextFor(
   }
   if (has('node-without-apiserver') !== undefined) {
     return `find out why ${nodes('node-without-apiserver')} has no kube-apiserver any more`;
+  }
+  if (held !== undefined && differs === undefined) {
+    return `${nextStep(held)} is the next step, \`tsrke encrypt rotate-key\` does all that is left, \`tsrke encrypt abort\` goes back`;
   }
   if (isOpen) {
     return differs === undefined

@@ -13,6 +13,7 @@ import {
 } from './configuration.ts';
 import { keyId, type Key, type LocalProvider } from './key.ts';
 import { isRenewable } from './renewal.ts';
+import { heldAt, heldBy, isStep, nextStep, type Step } from './steps.ts';
 import {
   answers,
   managedShape,
@@ -23,8 +24,11 @@ import {
   type Wanted,
 } from './wanted.ts';
 
-/** `up` follows cluster.yml, `resume` the open transition, `abort` goes back to what was in force before it. */
-export type Action = 'up' | 'rotate' | 'resume' | 'abort';
+/**
+ * `up` follows cluster.yml, `resume` the open transition, `abort` goes back to what was in force before it; a step takes
+ * a rotation one line further and holds it there.
+ */
+export type Action = 'up' | 'rotate' | 'resume' | 'abort' | Step;
 
 export interface TargetRequest {
   readonly action: Action;
@@ -38,6 +42,8 @@ export interface TargetRequest {
   readonly newKey: (provider: LocalProvider, taken: ReadonlySet<string>) => Key;
   /** Makes a key of this name. */
   readonly namedKey: (provider: LocalProvider, name: string) => Key;
+  /** `reencrypt` leaves the old key readable. */
+  readonly keepsOldKey?: boolean;
 }
 
 export interface Target {
@@ -52,11 +58,13 @@ export interface Target {
 /**
  * A key of the open transition is taken up again before one is made, and one that is in use before that; only a
  * retired key is never used again. Throws NOT_ENABLED (rotation without encryption), NOTHING_OPEN (resume or abort
- * without a transition) or UNSUPPORTED (a custom configuration is in force).
+ * without a transition), OUT_OF_ORDER (a step before its time) or NOT_ROTATABLE (a key that is not made here).
  */
 export function chooseTarget(request: TargetRequest): Target {
   const { action, wanted, state, onNodes, now } = request;
-  const rotate = action === 'rotate';
+  const rotate = rotates(action);
+  // The later steps go on with what `prepare` began.
+  const resumes = action === 'resume' || action === 'swap' || action === 'reencrypt';
   const text = state.document.currentState?.encryptionConfig ?? '';
   const current = fileOf(text, 'currentState.encryptionConfig');
   const desired = fileOf(
@@ -64,6 +72,7 @@ export function chooseTarget(request: TargetRequest): Target {
     'desiredState.encryptionConfig',
   );
   const open = state.tsrke.transition;
+  const held = isStep(action) ? heldBy(action, open, request.keepsOldKey === true) : undefined;
 
   const choose = (file: ProviderFile, kind: TransitionKind, note?: string, minted = false): Target => {
     const target = file.entries.length === 0 ? '' : renderProviderFile(file);
@@ -74,16 +83,18 @@ export function chooseTarget(request: TargetRequest): Target {
     const from =
       open === undefined ? inForce(current, desired) : open.target === target ? open.from : open.target;
     const goesOn = open?.target === target && (action !== 'abort' || open.kind === 'abort');
-    const transition = goesOn
+    const { held: before, ...begun } = goesOn
       ? open
       : { kind, target, ...(from === undefined ? {} : { from }), started: created };
+    const until = action === 'up' ? before : held;
+    const transition = { ...begun, ...(until === undefined ? {} : { held: until }) };
     return { file, state: { ...state, tsrke: { ...state.tsrke, keyRing, transition } }, note, minted };
   };
 
   if (action === 'abort') return choose(...abortOf(open, current, desired));
-  if (action === 'resume' && open?.target === '') return choose(noFile, open.kind, continuing(open));
+  if (resumes && open?.target === '') return choose(noFile, open.kind, continuing(open));
 
-  if (wanted.kind === 'off' && (action !== 'resume' || open === undefined)) {
+  if (wanted.kind === 'off' && (!resumes || open === undefined)) {
     if (rotate) {
       throw new TsrkeError(
         'NOT_ENABLED',
@@ -107,8 +118,13 @@ export function chooseTarget(request: TargetRequest): Target {
 
   if (open !== undefined && open.target !== '') {
     const file = parseProviderFile(open.target, "the state's open transition");
-    if (action === 'resume' || answers(file, wanted)) {
-      return choose(file, open.kind, `${continuing(open)}${rotate ? '; no further key is made' : ''}`);
+    if (resumes || answers(file, wanted)) {
+      const note = action === 'up' ? waiting(open) : undefined;
+      return choose(
+        file,
+        open.kind,
+        note ?? `${continuing(open)}${rotate ? '; no further key is made' : ''}`,
+      );
     }
   }
   const openKeys = open === undefined ? [] : localKeysOf(fileOf(open.target, 'open transition'));
@@ -122,12 +138,17 @@ export function chooseTarget(request: TargetRequest): Target {
     ];
     const resolved = resolveCustom(wanted.text, { known, ever, rotate, newKey: request.namedKey });
     if (rotate && !resolved.rotatable && !isRenewable(resolved.file)) throw notRotatable();
-    if (action === 'resume') throw nothingOpen(action);
+    if (action === 'prepare' && !resolved.rotatable) throw keptByKms();
+    if (resumes) throw nothingOpen('resume');
     const same = sameMeaning(resolved.file, current);
     return choose(resolved.file, rotate ? 'rotate' : same ? 'adopt' : 'change', undefined, resolved.minted);
   }
   if (wanted.kind === 'off') throw nothingOpen('resume');
   return chooseManaged(request, wanted, { current, desired, openKeys, choose });
+}
+
+function rotates(action: Action): boolean {
+  return action === 'rotate' || action === 'prepare';
 }
 
 /** One key, made and kept here. */
@@ -184,7 +205,7 @@ function chooseManaged(
       );
     }
     if (action === 'resume') throw nothingOpen(action);
-    if (action !== 'rotate') return choose(file, sameShape(shape, wanted) ? 'adopt' : 'change');
+    if (!rotates(action)) return choose(file, sameShape(shape, wanted) ? 'adopt' : 'change');
     const key = newKey(wanted.provider, takenNames(state, onNodes));
     return choose(fileWith(key), 'rotate', undefined, true);
   }
@@ -204,7 +225,7 @@ function chooseManaged(
     );
   }
   if (action === 'resume') throw nothingOpen(action);
-  if (isOff && action === 'rotate') {
+  if (isOff && rotates(action)) {
     throw new TsrkeError('NOT_ENABLED', 'encryption of secrets was not enabled on this cluster yet', {
       next: 'run `tsrke up` first',
     });
@@ -214,7 +235,19 @@ function chooseManaged(
 }
 
 function continuing(open: Transition): string {
-  return `continuing the ${open.kind} of ${open.started} that was cut off`;
+  return `continuing the ${open.kind} of ${open.started}${open.held === undefined || open.held === 'prune' ? ' that was cut off' : ''}`;
+}
+
+/** What `up` says of a rotation in steps: it is not its to take further. */
+function waiting({ held, started }: Transition): string | undefined {
+  if (held === undefined || held === 'prune') return undefined;
+  return `the rotation of ${started} waits: ${heldAt[held]}; ${nextStep(held)} goes on`;
+}
+
+function keptByKms(): TsrkeError {
+  return new TsrkeError('NOT_ROTATABLE', 'a KMS keeps the write key, and all steps are taken there', {
+    next: 'rotate it in the KMS, then run `tsrke encrypt rotate-key`, which rewrites without a restart',
+  });
 }
 
 function nothingOpen(action: 'resume' | 'abort'): TsrkeError {

@@ -3,17 +3,18 @@ import { setMaxListeners } from 'node:events';
 import { describe, differences } from '../config/differences.ts';
 import { ownFieldsOf } from '../config/own-fields.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
-import { carryOut, requestsEndIn, withFinished } from '../encryption/apply.ts';
-import { film, writeKeyOf } from '../encryption/configuration.ts';
+import { carryOut, requestsEndIn, withFinished, type Outcome } from '../encryption/apply.ts';
+import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
 import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
+import { heldAt, nextStep } from '../encryption/steps.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
 import type { Report } from '../ports.ts';
-import { serialiseState, stale, type ClusterState, type JsonObject } from '../state/rkestate.ts';
+import { serialiseState, stale, type ClusterState, type Held, type JsonObject } from '../state/rkestate.ts';
 import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
 import { dueNotes, notYetDue } from './due.ts';
@@ -33,6 +34,8 @@ import { wantedOf } from './wanted.ts';
 export interface EncryptionOptions extends LoadOptions {
   readonly configPath: string;
   readonly action: Action;
+  /** `reencrypt` leaves the old key readable. */
+  readonly keepsOldKey?: boolean;
   /** Do nothing before the write key has reached `max_key_age`. */
   readonly ifDue?: boolean;
   /** Sees what was seen before anything is done about it, and may throw. */
@@ -143,7 +146,12 @@ async function change(
     return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
-  const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
+  const { state, restarts, rewritten, last, held } = await carryOut(target, begun, world, signal);
+  if (held !== undefined) {
+    const isSame = state.tsrke.transition?.held === before.tsrke.transition?.held;
+    if (restarts + rewritten > 0 || !isSame) await world.save(state, isOn(target), signal);
+    return heldSentence(held, { restarts, rewritten, last });
+  }
   const kms = keyIdsStored(last);
   if (restarts + rewritten === 0 && isRecorded(target, before)) {
     return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
@@ -151,6 +159,16 @@ async function change(
   await world.save(shown(finished(state), last), isOn(target), signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
   return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
+}
+
+/** What a rotation in steps has come to. */
+function heldSentence(held: Held, { restarts, rewritten, last }: Omit<Outcome, 'state'>): string {
+  const [file = noFile] = last.members.flatMap((each) => each.file ?? []);
+  const did =
+    restarts + rewritten === 0
+      ? 'nothing to do'
+      : `${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s)`;
+  return `${did}: ${heldAt[held]} (${film(file)}); ${nextStep(held)} goes on`;
 }
 
 /** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */
@@ -182,7 +200,12 @@ export async function decide(
   wanted: Wanted,
   cluster: Cluster,
   makes: Pick<TargetRequest, 'newKey' | 'namedKey'>,
-  { action, report, signal }: Pick<EncryptionOptions, 'action' | 'report' | 'signal'>,
+  {
+    action,
+    keepsOldKey,
+    report,
+    signal,
+  }: Pick<EncryptionOptions, 'action' | 'keepsOldKey' | 'report' | 'signal'>,
 ): Promise<Decision> {
   const { state: before, copyAgrees } = cluster;
   // Only `up` takes anything away that cluster.yml names no more; what a provider file needs every command mounts.
@@ -202,6 +225,7 @@ export async function decide(
     state: before,
     onNodes: seen.members.flatMap((each) => (each.file === undefined ? [] : [each.file])),
     now,
+    ...(keepsOldKey === undefined ? {} : { keepsOldKey }),
     ...makes,
   });
   return { world, binds, seen, now, chosen };

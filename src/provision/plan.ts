@@ -18,6 +18,7 @@ import {
   stepsOf,
 } from '../encryption/preview.ts';
 import { isRenewable } from '../encryption/renewal.ts';
+import { isBeyond } from '../encryption/steps.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
 import type { ClusterState } from '../state/rkestate.ts';
@@ -64,7 +65,10 @@ export async function planChange(
         next: '`tsrke encrypt status` shows what lies under which key id; `tsrke encrypt rotate-key` restarts nothing, and says so where the plugin still has the same key',
       });
     }
-    const lines = strip(chosen.file, seen);
+    const held = chosen.state.tsrke.transition?.held;
+    const all = strip(chosen.file, seen);
+    const end = all.findIndex(({ kind }) => isBeyond(kind, held));
+    const lines = end < 0 ? all : all.slice(0, end);
     expectAcceptable(lines, seen.members, world.minor);
     await preflightKms(kmsProvidersOf(lines), seen, world, signal);
     const objects = await toBeRewritten(lines, decision, signal);

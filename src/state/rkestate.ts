@@ -20,6 +20,9 @@ export interface RkeHalf {
 
 export type TransitionKind = 'enable' | 'disable' | 'rotate' | 'change' | 'adopt' | 'abort';
 
+/** The last line of work that a transition taken in steps may do until the next command; `prune`: all of them. */
+export type Held = 'read' | 'write' | 'rewrite' | 'prune';
+
 export interface Transition {
   readonly kind: TransitionKind;
   /** The wanted provider file's text; empty: encryption off. */
@@ -28,6 +31,8 @@ export interface Transition {
   readonly from?: string;
   /** RFC 3339. */
   readonly started: string;
+  /** It is taken in steps: `tsrke encrypt prepare`, `rotate` and `reencrypt`. */
+  readonly held?: Held;
 }
 
 /** The file a member's kube-apiserver has loaded, for this very start of its container (before 1.34: our only proof). */

@@ -2,6 +2,7 @@
 import { keyId } from '../../src/encryption/key.ts';
 import { localKeysOf, parseProviderFile, writeKeyOf } from '../../src/encryption/configuration.ts';
 import { providerPath } from '../../src/encryption/world.ts';
+import { TsrkeError } from '../../src/errors.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
 import type { Action } from '../../src/encryption/target.ts';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
@@ -15,6 +16,10 @@ export interface Scenario {
   /** Brings the lab to where the command begins; what it meets is nobody's business. */
   readonly prepare?: (lab: MemoryLab) => Promise<void>;
   readonly command: Action;
+  /** Given again, the command may also say that nothing is left for it, by this code. */
+  readonly saysDone?: string;
+  /** Given once the command is done, where that leaves something to do. */
+  readonly then?: Action;
   /** What cluster.yml asks when the command is given. */
   readonly enabled: boolean;
   /** Asked at the end, beyond what every scenario is asked. */
@@ -99,8 +104,13 @@ async function breakOff(
     const target = lab.store.state.tsrke.transition?.target;
     let last = first;
     const again = async () => {
-      for (let tries = 0; last.error !== undefined; tries += 1) {
-        if (tries === most) return `not done after ${most} further runs: ${String(last.error.stack)}`;
+      const isDone = ({ error }: typeof last) =>
+        error === undefined ||
+        (error instanceof TsrkeError &&
+          lab.store.state.tsrke.transition === undefined &&
+          error.code === scenario.saysDone);
+      for (let tries = 0; !isDone(last); tries += 1) {
+        if (tries === most) return `not done after ${most} further runs: ${String(last.error?.stack)}`;
         last = await lab.tsrke(scenario.command);
         figures.runs += 1;
       }
@@ -113,6 +123,10 @@ async function breakOff(
       unfinished = await again();
     }
     if (unfinished !== undefined) return unfinished;
+    if (scenario.then !== undefined) {
+      const { error } = await lab.tsrke(scenario.then);
+      if (error !== undefined) return `${scenario.then} after it: ${String(error.stack)}`;
+    }
     return (
       wrongAtTheEnd(lab, finished ? undefined : target) ??
       // What lands beside a file only once the next run has ended stays there until something is written again.

@@ -32,6 +32,7 @@ export interface RunOptions {
   readonly onProgress?: (text: string) => void;
   readonly signal?: AbortSignal;
   readonly ifDue?: boolean;
+  readonly keepsOldKey?: boolean;
   readonly approve?: EncryptionOptions['approve'];
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
@@ -211,6 +212,7 @@ export class MemoryLab {
           configPath: this.enabled ? this.configs.on : this.configs.off,
           action: command,
           ifDue: options.ifDue === true,
+          keepsOldKey: options.keepsOldKey === true,
           ...(options.approve === undefined ? {} : { approve: options.approve }),
           report: reportInto(notes, options.onProgress),
           signal: options.signal ?? new AbortController().signal,
