@@ -33,6 +33,7 @@ const kms = (name: string, socket = 'socket') => ({
 /** The eight of which each can follow each. */
 export const eight = {
   off: { block: { enabled: false }, under: only({}) },
+  aescbc: { block: { enabled: true }, under: only({ secrets: managed('aescbc') }) },
   'KMS v2': {
     block: custom(entry(['secrets'], kms('vault'))),
     under: only({ secrets: kmsNamed('vault') }),
@@ -58,7 +59,6 @@ export const eight = {
     block: custom(entry(['secrets'], { aescbc: { keys: [spelled('one'), spelled('two')] } })),
     under: only({ secrets: 'k8s:enc:aescbc:v1:one:' }),
   },
-  aescbc: { block: { enabled: true }, under: only({ secrets: managed('aescbc') }) },
 } as const satisfies Readonly<Record<string, Wanted>>;
 
 /** Beyond the eight: what is peculiar to KMS names, of which a file can hold each once, and to wildcards. */
