@@ -3,7 +3,7 @@ import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
 const onBothLabs = [
-  'any-file',
+  'pairs',
   'cycle',
   'interrupted',
   'not-ready',

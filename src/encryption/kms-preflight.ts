@@ -42,38 +42,71 @@ function providersOf(file: ProviderFile | undefined): KmsProvider[] {
 
 /**
  * Every plugin on every member: its socket is mounted where kube-apiserver will look, it is healthy, what it encrypts
- * it decrypts, and so do those of all other members. Throws KMS_UNMOUNTED, KMS_UNHEALTHY or KMS_KEYS_DIFFER.
+ * it decrypts, and so do those of all other members. Where members know the same name at another socket, these plugins
+ * and those decrypt each other's too: no file can hold both. Throws KMS_UNMOUNTED, KMS_UNHEALTHY, KMS_KEYS_DIFFER or,
+ * for two sockets that do not go together, KEY_CONFLICT.
  */
 export async function preflightKms(
   providers: readonly KmsProvider[],
   { members }: Pick<Look, 'members'>,
-  world: Pick<World, 'plugins' | 'binds' | 'report'>,
+  world: Preflight,
   signal: AbortSignal,
 ): Promise<void> {
   for (const provider of providers) {
     await world.report.task(`try the KMS plugin ${provider.name} on every node`, async (task) => {
-      const path = provider.endpoint.slice(socketScheme.length);
-      // In no file system, and no forwarding of SSH leads there.
-      if (path.startsWith('@')) {
-        world.report.note(
-          'warning',
-          `${provider.endpoint} is an abstract socket, which cannot be tried from here`,
-        );
-        return;
-      }
-      const uses = members.map((member): Use => {
-        const where = mountedAt(member, provider, path, world);
-        return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
+      const uses = usesOf(provider, members, world);
+      if (uses.length === 0) return;
+      const formers = formersOf(provider, members).map((former) => {
+        const holders = members.filter(({ file }) => providersOf(file).some((each) => isAt(each, former)));
+        return { former, used: usesOf(former, holders, world) };
       });
       try {
         const wrapped = await allToTheirEnd(uses.map((use) => tryAlone(use, provider, signal)));
         await allToTheirEnd(uses.map((use) => tryTogether(use, wrapped, provider, signal)));
+        for (const { former, used } of formers) {
+          const before = await allToTheirEnd(used.map((use) => tryAlone(use, former, signal)));
+          const sides = [
+            { uses, others: before },
+            { uses: used, others: wrapped },
+          ];
+          await tryMoved(provider, sides, signal);
+        }
       } finally {
-        for (const { plugin } of uses) plugin.close();
+        for (const { plugin } of [...uses, ...formers.flatMap(({ used }) => used)]) plugin.close();
       }
       task.done(`the KMS plugin ${provider.name} works on ${uses.length} node(s)`);
     });
   }
+}
+
+type Preflight = Pick<World, 'plugins' | 'binds' | 'report'>;
+
+/** None where nothing can be tried. */
+function usesOf(provider: KmsProvider, members: readonly MemberLook[], world: Preflight): Use[] {
+  const path = provider.endpoint.slice(socketScheme.length);
+  // In no file system, and no forwarding of SSH leads there.
+  if (path.startsWith('@')) {
+    const text = `${provider.endpoint} is an abstract socket, which cannot be tried from here`;
+    world.report.note('warning', text);
+    return [];
+  }
+  return members.map((member) => {
+    const where = mountedAt(member, provider, path, world);
+    return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
+  });
+}
+
+const isAt = (a: KmsProvider, b: KmsProvider) =>
+  a.apiVersion === b.apiVersion && a.name === b.name && a.endpoint === b.endpoint;
+
+/** Under the same name at other sockets, in the files that members have. */
+function formersOf(provider: KmsProvider, members: readonly MemberLook[]): KmsProvider[] {
+  const found = new Map<string, KmsProvider>();
+  for (const each of members.flatMap(({ file }) => providersOf(file))) {
+    const sameName = each.apiVersion === provider.apiVersion && each.name === provider.name;
+    if (sameName && each.endpoint !== provider.endpoint) found.set(each.endpoint, each);
+  }
+  return [...found.values()];
 }
 
 function mountedAt(
@@ -128,18 +161,49 @@ async function tryTogether(
   { name }: KmsProvider,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const { by, plain, key } of wrapped) {
-    let opened: Buffer | undefined;
-    let why = 'it gives other bytes';
-    try {
-      opened = await plugin.decrypt(key, signal);
-    } catch (error) {
-      if (!(error instanceof TsrkeError)) throw error;
-      why = error.message;
-    }
-    if (opened !== undefined && plain.equals(opened)) continue;
-    const whose = by === node ? 'it encrypts itself' : `the one on ${by} encrypts`;
+  for (const each of wrapped) {
+    const why = await whyNot(plugin, each, signal);
+    if (why === undefined) continue;
+    const whose = each.by === node ? 'it encrypts itself' : `the one on ${each.by} encrypts`;
     throw unusable(node, `the KMS plugin ${name} does not decrypt what ${whose} (${why})`);
+  }
+}
+
+/** Those at each of two sockets read what those at the other one have wrapped. */
+async function tryMoved(
+  { name, endpoint }: KmsProvider,
+  sides: readonly { readonly uses: readonly Use[]; readonly others: readonly Wrapped[] }[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { uses, others } of sides) {
+    for (const { node, plugin } of uses) {
+      for (const each of others) {
+        const why = await whyNot(plugin, each, signal);
+        if (why === undefined) continue;
+        throw new TsrkeError(
+          'KEY_CONFLICT',
+          `the KMS plugins at the two sockets of ${name}, old and new, do not decrypt each other's (${why})`,
+          {
+            node,
+            next: `no provider file can hold both: give the one at ${endpoint} a name of its own in cluster.yml; nothing was touched`,
+          },
+        );
+      }
+    }
+  }
+}
+
+/** Why a plugin does not decrypt this; undefined: it does. */
+async function whyNot(
+  plugin: KmsPlugin,
+  { plain, key }: Wrapped,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    return plain.equals(await plugin.decrypt(key, signal)) ? undefined : 'it gives other bytes';
+  } catch (error) {
+    if (!(error instanceof TsrkeError)) throw error;
+    return error.message;
   }
 }
 

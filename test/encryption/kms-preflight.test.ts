@@ -1,7 +1,7 @@
 /** What stops a run before any file is pushed that names a KMS plugin. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
-import type { KmsProvider } from '../../src/encryption/configuration.ts';
+import type { KmsProvider, ProviderFile } from '../../src/encryption/configuration.ts';
 import type { MemberLook } from '../../src/encryption/observe.ts';
 import { preflightKms } from '../../src/encryption/kms-preflight.ts';
 import { KmsPlugin as LabPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
@@ -16,28 +16,33 @@ const kms: KmsProvider = {
   endpoint: 'unix:///var/run/kmsplugin/socket.sock',
 };
 
-function member(node: NodeName, ...binds: string[]): MemberLook {
+function member(node: NodeName, file: ProviderFile | undefined): MemberLook {
   return {
-    ...{ node, flag: false, file: undefined, loaded: 'yes', ready: true, binds: 'lacking' },
+    ...{ node, flag: false, file, loaded: 'yes', ready: true, binds: 'lacking' },
     ...{ path: '/p', onDisk: undefined, minor: 34, reload: undefined, failing: [] },
     container: {
       ...{ running: true, startedAt: '', args: [], image: '', hostname: node, interrupted: false },
-      binds: ['/etc/kubernetes:/etc/kubernetes:z', ...binds],
+      binds: ['/etc/kubernetes:/etc/kubernetes:z'],
     },
   };
 }
 
-/** `asked`: the sockets on the hosts that were opened. */
-function cluster(plugins: Readonly<Record<NodeName, Partial<Fake>>>, binds: readonly string[] = [mount]) {
+/** `plugins`: by node, or by node and socket. `asked`: the sockets on the hosts that were opened. `file`: on each node. */
+function cluster(
+  plugins: Readonly<Record<string, Partial<Fake>>>,
+  binds: readonly string[] = [mount],
+  file?: ProviderFile,
+) {
   const asked: string[] = [];
-  const members = Object.keys(plugins).map((node) => member(node));
+  const nodes = Object.keys(plugins).filter((each) => !each.includes(' '));
+  const members = nodes.map((node) => member(node, file));
   const world = {
     binds: { wanted: binds, former: [] },
     report: new Notes(),
     plugins: {
       plugin(node: NodeName, path: string) {
         asked.push(`${node} ${path}`);
-        return new Fake(plugins[node] ?? {});
+        return new Fake(plugins[`${node} ${path}`] ?? plugins[node] ?? {});
       },
     },
   };
@@ -127,3 +132,35 @@ test('a socket that kube-apiserver would not see is named with the line that mou
   });
   expect(asked).toEqual([]);
 });
+
+describe('a name that moves to another socket', () => {
+  const moved: KmsProvider = { ...kms, endpoint: 'unix:///var/run/kmsplugin/moved.sock' };
+  const before: ProviderFile = { entries: [{ resources: ['secrets'], providers: [kms] }] };
+  const other = { keys: new LabPlugin(new Map(), 'kek-1') };
+
+  test('is tried at both, where the plugins decrypt each other’s', async () => {
+    const { asked, run } = cluster({ n1: {}, n2: {} }, [mount], before);
+    await run(moved);
+    expect(asked).toHaveLength(4);
+  });
+
+  test.each([
+    { title: 'with other keys behind it', plugins: { n1: {}, 'n1 /run/plugins/moved.sock': other } },
+    {
+      title: 'with more keys behind it, which those of before do not have',
+      plugins: { n1: {}, 'n1 /run/plugins/moved.sock': { keys: newer() } },
+    },
+  ])('is refused $title', async ({ plugins }) => {
+    await expect(cluster(plugins, [mount], before).run(moved)).rejects.toMatchObject({
+      code: 'KEY_CONFLICT',
+      node: 'n1',
+      next: 'no provider file can hold both: give the one at unix:///var/run/kmsplugin/moved.sock a name of its own in cluster.yml; nothing was touched',
+    });
+  });
+});
+
+/** Reads what the shared one writes, and writes what that cannot read. */
+function newer(): LabPlugin {
+  const vault: Vault = new Map(shared);
+  return new LabPlugin(vault, 'kek-2');
+}

@@ -15,11 +15,19 @@ export const entry = (provider: string, resources = 'secrets') =>
 export class KmsLab extends MemoryLab {
   readonly vault: Vault = new Map();
   readonly plugins: ReadonlyMap<string, KmsPlugin>;
+  /** Those at another socket, `moved.sock`; none by default. */
+  readonly moved: Map<string, KmsPlugin>;
 
   constructor(options: LabOptions) {
     const plugins = new Map<string, KmsPlugin>();
-    super({ ...options, plugins: (node, endpoint) => (endpoint === socket ? plugins.get(node) : undefined) });
+    const moved = new Map<string, KmsPlugin>();
+    const at = new Map([
+      [socket, plugins],
+      [socket.replace('/socket.sock', '/moved.sock'), moved],
+    ]);
+    super({ ...options, plugins: (node, endpoint) => at.get(endpoint)?.get(node) });
     this.plugins = plugins;
+    this.moved = moved;
     for (const { name } of this.model.nodes) plugins.set(name, new KmsPlugin(this.vault, 'kek-1'));
   }
 

@@ -1,5 +1,7 @@
-/** Keys that a KMS plugin holds: into its hands, out of them, and what happens while it does not answer. */
+/** Keys that a KMS plugin holds: into its hands, rotated there. Out of them: pairs.test.ts; while it is down: kms-down.test.ts. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { providerPath } from '../../src/encryption/world.ts';
+import { KmsPlugin } from '../../src/lab/kms-plugin.ts';
 import { editKubeApi, kmsFolder, type Lab } from '../lab/lab.ts';
 import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
@@ -10,9 +12,12 @@ const kms = {
   endpoint: `unix://${kmsFolder}/socket.sock`,
   timeout: '3s',
 };
-const byKms = {
-  enabled: true,
-  custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
+const enabled = {
+  extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
+  secrets_encryption_config: {
+    enabled: true,
+    custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
+  },
 };
 
 afterAll(closeLabs);
@@ -43,20 +48,31 @@ describe.each([
   });
   afterAll(() => lab.close());
 
-  test('encryption is enabled at once with a KMS plugin, whose socket comes in by extra_binds', async () => {
-    editKubeApi(lab, {
-      extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
-      secrets_encryption_config: byKms,
-    });
-    await up(lab);
-    expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
+  const others = hosts === 1 ? [] : (['one host'] as const);
+  test.each(others)('a plugin that has another key on %s is found before anything is touched', async () => {
+    const nodes = () => Promise.all(lab.hosts.map((host) => host.inspect()));
+    const before = await nodes();
+    const kms3 = lab.hosts[2]?.kms;
+    if (kms3 === undefined) throw new Error('no third host');
+    const shared = kms3.plugin;
+    kms3.plugin = new KmsPlugin(new Map(), 'kek-1');
+    await kms3.start();
+    editKubeApi(lab, enabled);
+    const ran = await lab.tsrke(['up']);
+    expect(ran.code, ran.stderr).toBe(1);
+    expect(ran.stderr).toMatch(/^h3: the KMS plugin vault does not decrypt what the one on h[12] encrypts/m);
+    expect(ran.stderr).toContain('no file was pushed');
+    const started = (all: Awaited<ReturnType<typeof nodes>>) =>
+      all.map(({ Id, State: { StartedAt } }) => [Id, StartedAt]);
+    expect(started(await nodes())).toEqual(started(before));
+    for (const host of lab.hosts) expect(await host.readFile(providerPath), host.name).toBeUndefined();
+    expect(await stored(lab)).toEqual(['']);
+    kms3.plugin = shared;
+    await kms3.start();
   });
 
-  test('from the plugin to a key that tsrke makes, and back', async () => {
-    editKubeApi(lab, { secrets_encryption_config: { enabled: true } });
-    await up(lab);
-    expect(await stored(lab)).toEqual([expect.stringMatching(/^k8s:enc:aescbc:v1:k-\w+:$/)]);
-    editKubeApi(lab, { secrets_encryption_config: byKms });
+  test('encryption is enabled at once with a KMS plugin, whose socket comes in by extra_binds', async () => {
+    editKubeApi(lab, enabled);
     await up(lab);
     expect(await stored(lab)).toEqual(['k8s:enc:kms:v2:vault:']);
   });
@@ -81,11 +97,5 @@ describe.each([
     if (first === undefined) throw new Error('no host');
     const { status } = await lab.kube(first, 'GET', '/api/v1/secrets');
     expect(status).toBe(200);
-  });
-
-  test('from the plugin to no encryption', async () => {
-    editKubeApi(lab, { secrets_encryption_config: { enabled: false } });
-    await up(lab);
-    expect(await stored(lab)).toEqual(['']);
   });
 });
