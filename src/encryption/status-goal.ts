@@ -31,6 +31,8 @@ export interface Goal {
   /** A change is under way, by the state or by what RKE left. */
   readonly isOpen: boolean;
   readonly chosen: Target | undefined;
+  /** The state holds a proof, which `up` takes for a census while the nodes are as it says. */
+  readonly isProved: boolean;
   /** What cluster.yml asks for beyond that. */
   readonly differs: string | undefined;
 }
@@ -46,6 +48,7 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
       : open.target === ''
         ? noFile
         : parseProviderFile(open.target, "the state's open transition");
+  const isProved = open === undefined && state.tsrke.proof !== undefined;
   let chosen: Target;
   try {
     const onNodes = sight.nodes.flatMap(({ file }) => file ?? []);
@@ -60,10 +63,10 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
     });
   } catch (error) {
     if (!(error instanceof TsrkeError)) throw error;
-    return { file: target, isOpen: open !== undefined, chosen: undefined, differs: error.message };
+    return { file: target, isOpen: open !== undefined, isProved, chosen: undefined, differs: error.message };
   }
   if (open === undefined && chosen.note !== undefined) {
-    return { file: chosen.file, isOpen: true, chosen, differs: undefined };
+    return { file: chosen.file, isOpen: true, isProved, chosen, differs: undefined };
   }
   const asks =
     wanted.kind === 'off'
@@ -73,7 +76,7 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
         : 'another encryption';
   const isAsked = open === undefined ? sameMeaning(chosen.file, inForce) : answers(target, wanted);
   return {
-    ...{ file: target, isOpen: open !== undefined, chosen },
+    ...{ file: target, isOpen: open !== undefined, isProved, chosen },
     differs: isAsked ? undefined : `cluster.yml asks for ${asks}`,
   };
 }
