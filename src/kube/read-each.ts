@@ -58,6 +58,7 @@ const accept = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
 /** Milliseconds for one answer, and without any answer until the server is given up. */
 const timeout = 10_000;
 const patience = 20_000;
+const probeTimeout = 5_000;
 /** How often an object is tried when each try ends in: an error, a busy server, no answer while others are answered. */
 const triesOnError = 3;
 const triesWhenBusy = 12;
@@ -196,11 +197,27 @@ class Reading<T extends ObjectName> {
       const now = clock.now().getTime();
       this.#silentSince ??= began;
       if (now - this.#silentSince >= patience) {
-        this.#silent ??= messageOf(error);
-        return undefined;
+        if (!(await this.#answersAtAll())) {
+          this.#silent ??= messageOf(error);
+          return undefined;
+        }
+        this.#silentSince = undefined;
       }
       pace.refused(now, undefined, this.#random);
       return error;
+    }
+  }
+
+  /** Tells a server that is gone from an object whose requests alone break off. */
+  async #answersAtAll(): Promise<boolean> {
+    const { kube, node, signal } = this.#options;
+    try {
+      await kube.request(node, { method: 'GET', path: '/version', timeout: probeTimeout }, signal);
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
+      return false;
     }
   }
 }
