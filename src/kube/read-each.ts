@@ -151,17 +151,16 @@ class Reading<T extends ObjectName> {
 
   /** undefined: the server was given up before it had answered. */
   async #outcomeOf(object: T): Promise<Outcome | undefined> {
-    const { resource, pace, clock, signal } = this.#options;
+    const { resource, clock, signal } = this.#options;
     const path = `${pathOf(resource, object.namespace)}/${encodeURIComponent(object.name)}`;
     for (let [tries, spent] = [1, 0]; ; tries += 1) {
-      const rest = pace.restUntil - clock.now().getTime();
-      if (rest > 0) await clock.sleep(rest, signal);
+      await this.#rested();
       if (this.#isOver()) return undefined;
       const answer = await this.#ask(path);
       if (answer === undefined) return undefined;
       if (answer instanceof TsrkeError) {
         spent += 1 / triesUnanswered;
-        if (spent > 0.999) return { kind: 'refused', reason: messageOf(answer) };
+        if (spent > 0.999) return { kind: 'refused', reason: unanswered(answer) };
         continue;
       }
       const { status } = answer;
@@ -177,6 +176,16 @@ class Reading<T extends ObjectName> {
           : { kind: 'refused', reason: alike(reasonOf(answer)) };
       }
       if (!busy) await clock.sleep(backOff(tries, this.#random), signal);
+    }
+  }
+
+  /** In whole milliseconds, as clocks tell them: with a fraction left each rest would count as several tries. */
+  async #rested(): Promise<void> {
+    const { pace, clock, signal } = this.#options;
+    for (;;) {
+      const rest = Math.ceil(pace.restUntil - clock.now().getTime());
+      if (rest <= 0) return;
+      await clock.sleep(rest, signal);
     }
   }
 
@@ -198,7 +207,7 @@ class Reading<T extends ObjectName> {
       this.#silentSince ??= began;
       if (now - this.#silentSince >= patience) {
         if (!(await this.#answersAtAll())) {
-          this.#silent ??= messageOf(error);
+          this.#silent ??= unanswered(error);
           return undefined;
         }
         this.#silentSince = undefined;
@@ -235,6 +244,11 @@ function undecryptable(answer: KubeResponse): string | undefined {
       reasonOf(answer),
     ) ?? [];
   return first ?? second;
+}
+
+/** Without the path, which differs from object to object. */
+function unanswered({ message, cause }: TsrkeError): string {
+  return cause === undefined ? message : `no answer (${messageOf(cause)})`;
 }
 
 /** Without what differs from object to object. */
