@@ -62,11 +62,15 @@ function lookedAt({ begun, ended }: Verification): readonly [string, readonly st
   return ['looked at', [`${minute(begun)}:${begun.slice(17, 19)} to ${ended.slice(11, 19)} UTC`]];
 }
 
-function verdict({ proved, readings, findings }: Verification): string {
+function verdict({ proved, encryption, readings, findings }: Verification): string {
   if (!proved) return `⚠ not proved: ${findings.length} ${findings.length === 1 ? 'finding' : 'findings'}`;
   const nodes = [...new Set(readings.map(({ node }) => node))];
   const objects = readings.reduce((sum, { node, read }) => sum + (node === nodes[0] ? read : 0), 0);
-  return `✔ proved: ${objects} objects, each under the key that is wanted, and each read through ${nodes.join(', ')}`;
+  const through = `each read through ${nodes.join(', ')}`;
+  if (encryption === 'off') {
+    return `✔ encryption is off, as cluster.yml says: ${objects} objects in plain text, ${through}`;
+  }
+  return `✔ proved: ${objects} objects, each under the key that is wanted, and ${through}`;
 }
 
 function readingsSheet(readings: readonly ReadingRow[], { yellow }: Pick<Colours, 'yellow'>): Sheet {

@@ -70,6 +70,12 @@ test('proved: what was looked at, when, and the sentence at the end', () => {
   );
 });
 
+test('off as asked is no proof of encryption, and does not sound like one', () => {
+  const text = verifyView({ ...proved, encryption: 'off', clusterYml: 'off' }, paint, 200);
+  expect(text).toMatch(/✔ encryption is off, as cluster\.yml says: 204 objects in plain text, each read/);
+  expect(text).not.toContain('proved');
+});
+
 test('not proved: figures that stand out, and what to type below each finding', () => {
   const text = verifyView(broken, paint, 80);
   expect(text).toMatch(/cp-2 +secrets +201 +2 +<yellow>1<\/yellow>\n/);
