@@ -3,8 +3,9 @@
  * loaded by its action, so that `--help` and `--version` are there at once.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
+import type { Shell } from './completion.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
@@ -293,6 +294,23 @@ addHelp(lab, {
   exitCodes: [0, 3],
   environment: ['NO_COLOR'],
   more: 'Nothing of a lab outlives it, and nothing in it is your cluster’s.',
+});
+
+const completion = program
+  .command('completion')
+  .description('print a script that lets your shell complete commands, options and files')
+  .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+  .action(async (shell: Shell) => {
+    const { completionScript } = await import('./completion.ts');
+    process.stdout.write(completionScript(shell, program));
+  });
+addHelp(completion, {
+  examples: [
+    ['source <(tsrke completion bash)', 'in ~/.bashrc; zsh alike'],
+    ['tsrke completion zsh > "${fpath[1]}/_tsrke"', 'for every zsh of yours'],
+    ['tsrke completion fish > ~/.config/fish/completions/tsrke.fish', 'for fish'],
+  ],
+  exitCodes: [0, 3],
 });
 
 program
