@@ -5,6 +5,7 @@
  */
 import { messageOf, TsrkeError } from '../errors.ts';
 import type { Clock, KubeApi, KubeResponse, NodeName } from '../ports.ts';
+import { decryptionFailure } from './decryption.ts';
 import { pathOf } from './list.ts';
 import { retryAfter, type Resource } from './outcome.ts';
 import { backOff, type Pace } from './pace.ts';
@@ -165,7 +166,7 @@ class Reading<T extends ObjectName> {
       }
       const { status } = answer;
       if (status === 200) return 'read';
-      const cannot = undecryptable(answer);
+      const cannot = status < 500 ? undefined : decryptionFailure(reasonOf(answer));
       if (cannot !== undefined) return { kind: 'unreadable', reason: cannot };
       if (status === 404 && !(await this.#options.isStored(object, signal))) return 'gone';
       const busy = isBusy(answer);
@@ -233,17 +234,6 @@ class Reading<T extends ObjectName> {
 
 function isBusy({ status }: KubeResponse): boolean {
   return status === 429 || status === 503 || status === 504;
-}
-
-/** Why the server cannot decrypt the value, in its words without the key in etcd; undefined: it says no such thing. */
-function undecryptable(answer: KubeResponse): string | undefined {
-  if (answer.status < 500) return undefined;
-  // The second is that of servers that may delete such objects (from 1.32, behind a feature gate).
-  const [, first, second] =
-    /unable to transform key "[^"]*": (.+)|data from the storage is not transformable[^:]*: (.+)/.exec(
-      reasonOf(answer),
-    ) ?? [];
-  return first ?? second;
 }
 
 /** Without the path, which differs from object to object. */
