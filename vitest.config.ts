@@ -16,6 +16,7 @@ const onBothLabs = [
   'two-at-once',
   'abort',
   'status',
+  'verify',
   'plan',
   'without-etcd',
   'reload',

@@ -154,13 +154,17 @@ export interface EtcdRange {
 
 /** The cluster's etcd, at the endpoints of kube-apiserver's own arguments, with its client certificate. */
 export interface Etcd {
-  /** [from, end) ; `revision` 0n reads linearizably at the newest one. Throws ETCD. */
+  /**
+   * [from, end) ; `revision` 0n reads linearizably at the newest one. `keysOnly`: values need not come along, and are
+   * not to be read. Throws ETCD.
+   */
   range(
     request: {
       readonly from: Buffer;
       readonly end: Buffer;
       readonly limit: number;
       readonly revision: bigint;
+      readonly keysOnly?: boolean;
     },
     signal: AbortSignal,
   ): Promise<EtcdRange>;

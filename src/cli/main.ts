@@ -3,12 +3,14 @@
  * loaded by its action, so that `--help` and `--version` are there at once.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
+import type { Shell } from './completion.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
 import type { ValidateFlags } from './validate.ts';
+import type { VerifyFlags } from './verify.ts';
 
 interface CommonFlags {
   readonly config: string;
@@ -38,7 +40,11 @@ const program = new Command('tsrke')
   .configureHelp({ showGlobalOptions: true })
   .exitOverride();
 
-const common = (command: Command, forms = 'text, or one JSON event a line on stdout'): Command =>
+const common = (
+  command: Command,
+  forms = 'text, or one JSON event a line on stdout',
+  choices: readonly string[] = ['text', 'json'],
+): Command =>
   command
     .addOption(
       new Option('--config <file>', 'the cluster; its state lies beside it')
@@ -48,7 +54,7 @@ const common = (command: Command, forms = 'text, or one JSON event a line on std
     .option('--ssh-agent-auth', 'use the SSH agent of SSH_AUTH_SOCK')
     .option('--ignore-docker-version', 'do not check the version of Docker on the nodes')
     .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does')
-    .addOption(new Option('--output <form>', forms).choices(['text', 'json']).default('text'));
+    .addOption(new Option('--output <form>', forms).choices(choices).default('text'));
 
 const longWork: readonly ExitCode[] = [0, 1, 3, 4, 130];
 
@@ -143,6 +149,7 @@ const encrypt = program.command('encrypt').description('encryption of secrets at
 addHelp(encrypt, {
   examples: [
     ['tsrke encrypt status', 'what is so, and what to do'],
+    ['tsrke encrypt verify', 'prove that all is as it should be'],
     ['tsrke encrypt rotate-key', 'a new key for all secrets'],
     ['tsrke encrypt resume', 'finish what was cut off'],
   ],
@@ -253,6 +260,36 @@ addHelp(status, {
     'is at work, with nodes down, and while no kube-apiserver serves.',
 });
 
+const verify = common(encrypt.command('verify'), 'text, one JSON document, or Markdown', [
+  'text',
+  'json',
+  'markdown',
+])
+  .description(
+    'the full proof, read-only: files, what is loaded, keys, etcd, each object through each server',
+  )
+  .option('--report <file>', 'keep the report, too: .json and .md in that form, else as text')
+  .action(async (flags: Omit<CommonFlags, 'output'> & VerifyFlags) => {
+    const { answer } = await import('./answer.ts');
+    const output = flags.output === 'json' ? 'json' : 'text';
+    await answer({ output, debug: isDebug() }, async (report, signal) => {
+      const prove = await import('./verify.ts');
+      return await prove.verify(loadOptions({ ...flags, output }), flags, report, signal);
+    });
+  });
+addHelp(verify, {
+  examples: [
+    ['tsrke encrypt verify', 'the cluster of ./cluster.yml'],
+    ['tsrke encrypt verify --report proof.md', 'and a report to file'],
+    ['tsrke encrypt verify --output json', 'for scripts'],
+  ],
+  exitCodes: [0, 1, 2, 3, 4],
+  environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+  more:
+    'It reads metadata only: kube-apiserver decrypts, and what it decrypts stays there.\n' +
+    'Exit code 1: it could not be done, e.g. etcd cannot be read. 0 means proved.',
+});
+
 const validate = common(encrypt.command('validate'))
   .description('judge custom_config, or a provider file, as kube-apiserver would; reaches no node')
   .option('--file <file>', "a provider file, instead of cluster.yml's custom_config")
@@ -290,6 +327,23 @@ addHelp(lab, {
   exitCodes: [0, 3],
   environment: ['NO_COLOR'],
   more: 'Nothing of a lab outlives it, and nothing in it is your cluster’s.',
+});
+
+const completion = program
+  .command('completion')
+  .description('print a script that lets your shell complete commands, options and files')
+  .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+  .action(async (shell: Shell) => {
+    const { completionScript } = await import('./completion.ts');
+    process.stdout.write(completionScript(shell, program));
+  });
+addHelp(completion, {
+  examples: [
+    ['source <(tsrke completion bash)', 'in ~/.bashrc; zsh alike'],
+    ['tsrke completion zsh > "${fpath[1]}/_tsrke"', 'for every zsh of yours'],
+    ['tsrke completion fish > ~/.config/fish/completions/tsrke.fish', 'for fish'],
+  ],
+  exitCodes: [0, 3],
 });
 
 program

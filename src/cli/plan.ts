@@ -1,5 +1,5 @@
 /** Plans as files and as a person reads them. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { PlanDocument } from '../encryption/plan-document.ts';
 import { parsePlan } from '../encryption/plan-document.ts';
 import { lineTitles } from '../encryption/plan.ts';
@@ -9,26 +9,19 @@ import type { Found } from '../provision/encryption.ts';
 import { approvedBy, planChange, type PlanOptions } from '../provision/plan.ts';
 import type { Answer } from './answer.ts';
 import type { Colours } from './colours.ts';
+import { keep } from './keep.ts';
 import { span } from './status-view.ts';
 import { wrap } from './table.ts';
 
 /** Looks ahead; `out`: where the plan is kept. Throws CONFIG_UNREADABLE where it cannot be written. */
 export async function lookAhead(options: PlanOptions, out: string | undefined): Promise<Answer> {
   const plan = await planChange(options);
-  if (out !== undefined) keep(plan, out);
+  if (out !== undefined) keep(out, `${JSON.stringify(plan, undefined, 2)}\n`, 'the plan');
   return {
     text: (paint, width) => planView(plan, out, paint, width),
     document: plan,
     exitCode: plan.somethingToDo ? 2 : 0,
   };
-}
-
-function keep(plan: PlanDocument, out: string): void {
-  try {
-    writeFileSync(out, `${JSON.stringify(plan, undefined, 2)}\n`);
-  } catch (cause) {
-    throw new TsrkeError('CONFIG_UNREADABLE', `the plan could not be written to ${out}`, { cause });
-  }
 }
 
 /** What a run needs to carry out exactly this plan. Throws CONFIG_UNREADABLE and CONFIG_INVALID. */

@@ -1,11 +1,13 @@
 /** `tsrke encrypt status` as a person reads it: what is so, who has what, what is wrong, what to type. */
+import type { Counted } from '../encryption/status-census.ts';
 import type { Problem } from '../encryption/status-problems.ts';
 import type { KeyRow } from '../encryption/status-keys.ts';
 import type { NodeRow } from '../encryption/status-nodes.ts';
 import type { OpenTransition } from '../encryption/status-goal.ts';
+import type { EncryptionStatus } from '../encryption/status.ts';
 import type { StatusAnswer } from '../provision/status.ts';
 import type { Colours } from './colours.ts';
-import { table, wrap, type Row } from './table.ts';
+import { table, wrap, type Row, type Sheet } from './table.ts';
 
 const labelWidth = 15;
 
@@ -13,16 +15,27 @@ const labelWidth = 15;
 export function statusView(status: StatusAnswer, paint: Colours, width: number): string {
   const parts = [
     head(status, paint, width),
-    nodesTable(status.nodes, paint, width),
-    keysTable(status.keys, paint, width),
-    census(status.census, paint, width),
+    table(nodesSheet(status.nodes, paint), width, paint.dim),
+    table(keysSheet(status.keys), width, paint.dim),
+    censusLines(status.census, paint, width),
     verdict(status, paint, width),
   ];
   return parts.map((lines) => lines.join('\n')).join('\n\n');
 }
 
 function head(status: StatusAnswer, { bold }: Colours, width: number): string[] {
-  const { encryption, clusterYml, writeKeys, transition, atWork, problems } = status;
+  const { title, fields } = summaryOf(status, status.problems);
+  return [bold(title), ...fieldLines(fields, width)];
+}
+
+type Field = readonly [label: string, lines: readonly string[]];
+
+/** What is so, in a title and a few fields. */
+export function summaryOf(
+  status: Omit<EncryptionStatus, 'asItShouldBe' | 'problems' | 'next'>,
+  problems: readonly { readonly kind: string }[],
+): { readonly title: string; readonly fields: readonly Field[] } {
+  const { encryption, clusterYml, writeKeys, transition, atWork } = status;
   const is = {
     on: 'is on',
     off: 'is off',
@@ -34,17 +47,21 @@ function head(status: StatusAnswer, { bold }: Colours, width: number): string[] 
     differs && encryption === clusterYml
       ? 'asks for another encryption'
       : `asks for encryption ${clusterYml}`;
-  const field = (label: string, lines: readonly string[]) =>
+  const fields: Field[] = [
+    ...writeKeys.map((key): Field => ['write key', [keyText(key, status.nodes.length)]]),
+    ['cluster.yml', [asks]],
+    ...(transition === undefined ? [] : [['open change', openLines(transition)] as const]),
+    ...(atWork === undefined ? [] : [['at work', [atWork]] as const]),
+  ];
+  return { title: `Encryption of secrets ${is}`, fields };
+}
+
+export function fieldLines(fields: readonly Field[], width: number): string[] {
+  return fields.flatMap(([label, lines]) =>
     lines
       .flatMap((line) => wrap(line, width, labelWidth))
-      .map((line, at) => (at === 0 ? `  ${label.padEnd(labelWidth - 2)}${line.trimStart()}` : line));
-  return [
-    bold(`Encryption of secrets ${is}`),
-    ...writeKeys.flatMap((key) => field('write key', [keyText(key, status.nodes.length)])),
-    ...field('cluster.yml', [asks]),
-    ...(transition === undefined ? [] : field('open change', openLines(transition))),
-    ...(atWork === undefined ? [] : field('at work', [atWork])),
-  ];
+      .map((line, at) => (at === 0 ? `  ${label.padEnd(labelWidth - 2)}${line.trimStart()}` : line)),
+  );
 }
 
 function keyText({ type, name, fingerprint, ageSeconds, writesOn }: KeyRow, nodes: number): string {
@@ -73,8 +90,8 @@ function openLines({ kind, started, from, to, steps, found }: OpenTransition): s
   ];
 }
 
-function nodesTable(nodes: readonly NodeRow[], { dim, yellow }: Colours, width: number): string[] {
-  const titles = ['NODE', 'READY', 'FLAG', 'ON DISK', 'LOADED', 'IN STEP'].map((title) => ({ title }));
+export function nodesSheet(nodes: readonly NodeRow[], { yellow }: Pick<Colours, 'yellow'>): Sheet {
+  const columns = ['NODE', 'READY', 'FLAG', 'ON DISK', 'LOADED', 'IN STEP'].map((title) => ({ title }));
   const yes = (value: boolean, known: boolean) => (known ? (value ? 'yes' : 'no') : '–');
   const rows = nodes.map((each): Row => {
     const known = each.reachable;
@@ -90,7 +107,7 @@ function nodesTable(nodes: readonly NodeRow[], { dim, yellow }: Colours, width: 
       below: each.why,
     };
   });
-  return table(titles, rows, width, dim);
+  return { columns, rows };
 }
 
 function loadedText({ flag, loaded, hasLoaded, onDisk }: NodeRow): string {
@@ -100,7 +117,7 @@ function loadedText({ flag, loaded, hasLoaded, onDisk }: NodeRow): string {
   return { yes: 'as on disk', unknown: 'not told', no: '–' }[hasLoaded];
 }
 
-function keysTable(keys: readonly KeyRow[], { dim }: Colours, width: number): string[] {
+export function keysSheet(keys: readonly KeyRow[]): Sheet {
   const columns = [
     ...['TYPE', 'NAME', 'FINGERPRINT', 'STATE', 'CREATED (UTC)'].map((title) => ({ title })),
     { title: 'OBJECTS', right: true },
@@ -118,30 +135,36 @@ function keysTable(keys: readonly KeyRow[], { dim }: Colours, width: number): st
       ],
     };
   });
-  return table(columns, rows, width, dim);
+  return { columns, rows };
 }
 
-function census(found: StatusAnswer['census'], { dim, yellow }: Colours, width: number): string[] {
+export function censusLines(
+  found: StatusAnswer['census'],
+  paint: Pick<Colours, 'dim' | 'yellow'>,
+  width: number,
+): string[] {
   if ('unavailable' in found) return wrap(`etcd could not be read: ${found.unavailable}`, width);
+  return [...table(censusSheet(found, paint), width, paint.dim), ...wrap(censusTotals(found), width)];
+}
+
+export function censusSheet({ resources }: Counted, { yellow }: Pick<Colours, 'yellow'>): Sheet {
   const columns = [
     ...['STORED', 'UNDER'].map((title) => ({ title })),
     { title: 'OBJECTS', right: true },
     { title: '' },
   ];
-  const rows = found.resources.map(({ resource, provider, name, count, kmsKeyId, asWanted }): Row => {
+  const rows = resources.map(({ resource, provider, name, count, kmsKeyId, asWanted }): Row => {
     const key = provider === 'identity' ? 'identity (plain text)' : `${provider}:${name}`;
     const id = kmsKeyId === undefined ? '' : ` ${kmsKeyId}`;
     return { cells: [resource, `${key}${id}`, String(count), asWanted ? '' : yellow('not the wanted key')] };
   });
-  const at = found.at.map(({ revision }) => revision).join(', ');
-  const { resources, objects } = found.others;
-  return [
-    ...table(columns, rows, width, dim),
-    ...wrap(
-      `${found.total} values in etcd at revision ${at}; ${objects} of ${resources} other kinds are not to be encrypted`,
-      width,
-    ),
-  ];
+  return { columns, rows };
+}
+
+export function censusTotals({ at, total, others }: Counted): string {
+  const revisions = at.map(({ revision }) => revision).join(', ');
+  const { resources, objects } = others;
+  return `${total} values in etcd at revision ${revisions}; ${objects} of ${resources} other kinds are not to be encrypted`;
 }
 
 /** Problems of nodes stand in their table. */
@@ -160,7 +183,7 @@ function verdict({ problems, next }: StatusAnswer, { green, yellow }: Colours, w
   ];
 }
 
-function minute(time: string): string {
+export function minute(time: string): string {
   return `${time.slice(0, 10)} ${time.slice(11, 16)}`;
 }
 

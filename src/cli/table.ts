@@ -13,12 +13,16 @@ export interface Row {
   readonly below?: readonly string[];
 }
 
+export interface Sheet {
+  readonly columns: readonly Column[];
+  readonly rows: readonly Row[];
+}
+
 const gap = '  ';
 
 /** A title line and the rows. Where it is too wide the widest column is cut, with `…` for what is missing. */
 export function table(
-  columns: readonly Column[],
-  rows: readonly Row[],
+  { columns, rows }: Sheet,
   width: number,
   title: (text: string) => string = (text) => text,
 ): string[] {
@@ -48,6 +52,27 @@ export function table(
       ...below.flatMap((text) => wrap(text, width, Math.min(indent, width / 2))),
     ]),
   ];
+}
+
+/** The same as Markdown; what stands below a row follows the table as a list, with the row's first cell in front. */
+export function markdownTable({ columns, rows }: Sheet): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.map(escaped).join(' | ')} |`;
+  const below = rows.flatMap(({ cells, below: texts = [] }) =>
+    texts.map((text) => `- ${escaped(cells[0] ?? '')}: ${escaped(text)}`),
+  );
+  return [
+    line(columns.map(({ title }) => title)),
+    line(columns.map(({ right }) => (right === true ? '---:' : '---'))),
+    ...rows.map(({ cells }) => line(columns.map((_, at) => cells[at] ?? ''))),
+    ...(below.length === 0 ? [] : ['', ...below]),
+  ];
+}
+
+/** Text in Markdown that is to be read as it stands. */
+export function escaped(text: string): string {
+  return stripVTControlCharacters(text)
+    .replace(/[\\`*_<>|[\]#]/g, '\\$&')
+    .replace(/\s+/g, ' ');
 }
 
 /** Words on lines of at most `width`, each indented. A word that is longer than a line is left whole. */

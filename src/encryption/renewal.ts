@@ -223,6 +223,6 @@ function nameOf(stored: string): string {
   return stored.slice(stored.indexOf(':') + 1);
 }
 
-function hashOf(keyId: string): string {
+export function hashOf(keyId: string): string {
   return `sha256:${createHash('sha256').update(keyId).digest('hex')}`;
 }

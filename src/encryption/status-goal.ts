@@ -35,6 +35,8 @@ export interface Goal {
   /** It is taken in steps and waits for the next one. */
   readonly held: Held | undefined;
   readonly chosen: Target | undefined;
+  /** The state holds a proof, which `up` takes for a census while the nodes are as it says. */
+  readonly isProved: boolean;
   /** What cluster.yml asks for beyond that. */
   readonly differs: string | undefined;
 }
@@ -50,6 +52,7 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
       : open.target === ''
         ? noFile
         : parseProviderFile(open.target, "the state's open transition");
+  const isProved = open === undefined && state.tsrke.proof !== undefined;
   let chosen: Target;
   try {
     const onNodes = sight.nodes.flatMap(({ file }) => file ?? []);
@@ -65,10 +68,10 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
   } catch (error) {
     if (!(error instanceof TsrkeError)) throw error;
     const differs = error.message;
-    return { file: target, isOpen: open !== undefined, held: open?.held, chosen: undefined, differs };
+    return { file: target, isOpen: open !== undefined, held: open?.held, isProved, chosen: undefined, differs };
   }
   if (open === undefined && chosen.note !== undefined) {
-    return { file: chosen.file, isOpen: true, held: undefined, chosen, differs: undefined };
+    return { file: chosen.file, isOpen: true, held: undefined, isProved, chosen, differs: undefined };
   }
   const asks =
     wanted.kind === 'off'
@@ -78,7 +81,7 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
         : 'another encryption';
   const isAsked = open === undefined ? sameMeaning(chosen.file, inForce) : answers(target, wanted);
   return {
-    ...{ file: target, isOpen: open !== undefined, held: open?.held, chosen },
+    ...{ file: target, isOpen: open !== undefined, held: open?.held, isProved, chosen },
     differs: isAsked ? undefined : `cluster.yml asks for ${asks}`,
   };
 }

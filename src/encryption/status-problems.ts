@@ -12,8 +12,14 @@ export interface Problem {
   readonly kind: ProblemKind;
   readonly node?: NodeName;
   readonly resource?: string;
+  /** Objects that it is about. */
+  readonly count?: number;
   readonly text: string;
+  /** What to do about this one, as an instruction. */
+  readonly next: string;
 }
+
+type Found = Omit<Problem, 'next'>;
 
 export type ProblemKind =
   | 'node-unreachable'
@@ -40,12 +46,12 @@ export interface ProblemsRequest {
 }
 
 export function problemsOf({ sight, goal, transition, census, rows }: ProblemsRequest): Problem[] {
-  const one = (kind: ProblemKind, text: string | undefined): Problem[] =>
+  const one = (kind: ProblemKind, text: string | undefined): Found[] =>
     text === undefined ? [] : [{ kind, text }];
-  return [
+  const found = [
     ...one('state-stale', sight.stale),
     ...rows.flatMap(({ row, problems }) =>
-      problems.map(({ kind, text }): Problem => ({ kind, node: row.node, text })),
+      problems.map(({ kind, text }): Found => ({ kind, node: row.node, text })),
     ),
     ...sight.strangers.flatMap((each) =>
       one('member-unknown', `the cluster has a kube-apiserver that cluster.yml does not name: ${each}`),
@@ -54,6 +60,7 @@ export function problemsOf({ sight, goal, transition, census, rows }: ProblemsRe
     ...one('cluster-yml-differs', goal.differs),
     ...storedProblems(sight, census, goal.isOpen),
   ];
+  return found.map((each) => ({ ...each, next: adviceFor([each], sight, goal) }));
 }
 
 function openText({ kind, started, found, held }: OpenTransition): string {
@@ -62,34 +69,35 @@ function openText({ kind, started, found, held }: OpenTransition): string {
 }
 
 /** While a change is open it is no news that values lie under its old key. */
-function storedProblems(sight: Sight, census: StatusCensus, isOpen: boolean): Problem[] {
+function storedProblems(sight: Sight, census: StatusCensus, isOpen: boolean): Found[] {
   if ('unavailable' in census) {
     return [{ kind: 'etcd-unread', text: `etcd could not be read: ${census.unavailable}` }];
   }
   const known = new Set('unavailable' in sight.stored ? [] : knownIds(sight));
-  return census.resources.flatMap((row): Problem[] => {
+  return census.resources.flatMap((row): Found[] => {
     const { resource, count, refused, samples } = row;
     const under = `${row.provider}:${row.name}`;
     const such = `(e.g. ${samples.slice(0, 2).join(', ')})`;
     const local = row.provider === 'aescbc' || row.provider === 'aesgcm' || row.provider === 'secretbox';
     if (refused > 0) {
       const text = `${refused} ${resource} under ${under} do not open with the key of that name ${such}`;
-      return [{ kind: 'value-unreadable', resource, text }];
+      return [{ kind: 'value-unreadable', resource, count: refused, text }];
     }
     const isMissing = local
       ? row.fingerprint === undefined
       : row.provider !== 'identity' && !known.has(under);
     if (isMissing) {
       const text = `${count} ${resource} under ${under}, a key that neither the state nor any node holds ${such}`;
-      return [{ kind: 'key-missing', resource, text }];
+      return [{ kind: 'key-missing', resource, count, text }];
     }
     if (row.asWanted || isOpen) return [];
     return row.provider === 'identity'
-      ? [{ kind: 'plaintext', resource, text: `${count} ${resource} lie in plain text ${such}` }]
+      ? [{ kind: 'plaintext', resource, count, text: `${count} ${resource} lie in plain text ${such}` }]
       : [
           {
             kind: 'under-other-key',
             resource,
+            count,
             text: `${count} ${resource} lie under ${under}, which is not the write key ${such}`,
           },
         ];
@@ -104,13 +112,16 @@ function knownIds({ nodes }: Sight): string[] {
   );
 }
 
-export function nextFor(
-  problems: readonly Problem[],
+/** The one thing to do first about all of them; undefined where there is nothing. */
+export function nextFor(problems: readonly Problem[], sight: Sight, goal: Goal): string | undefined {
+  return problems.length === 0 ? undefined : adviceFor(problems, sight, goal);
+}
+
+function adviceFor(
+  problems: readonly Found[],
   { atWork }: Sight,
-  { isOpen, differs, held }: Goal,
-): string | undefined {
-  const [first] = problems;
-  if (first === undefined) return undefined;
+  { file, isOpen, isProved, differs, held }: Goal,
+): string {
   if (atWork !== undefined) return `wait for the run that is at work: ${atWork}`;
   const has = (kind: ProblemKind) => problems.find((each) => each.kind === kind);
   const nodes = (kind: ProblemKind) =>
@@ -132,6 +143,12 @@ export function nextFor(
   if (has('node-without-apiserver') !== undefined) {
     return `find out why ${nodes('node-without-apiserver')} has no kube-apiserver any more`;
   }
+  if (problems.every(({ kind }) => kind === 'file-exposed')) {
+    return `on ${nodes('file-exposed')}: chown root and chmod 600 that file`;
+  }
+  if (problems.every(({ kind }) => kind === 'etcd-unread')) {
+    return 'make etcd reachable from here or from a controlplane node, and ask again';
+  }
   if (held !== undefined && differs === undefined) {
     return `${nextStep(held)} is the next step, \`tsrke encrypt rotate-key\` does all that is left, \`tsrke encrypt abort\` goes back`;
   }
@@ -140,11 +157,10 @@ export function nextFor(
       ? '`tsrke encrypt resume` finishes the open change, `tsrke encrypt abort` goes back'
       : '`tsrke up` goes where cluster.yml says, `tsrke encrypt resume` finishes the open change';
   }
-  if (problems.every(({ kind }) => kind === 'file-exposed')) {
-    return `on ${nodes('file-exposed')}: chown root and chmod 600 that file`;
-  }
-  if (problems.every(({ kind }) => kind === 'etcd-unread')) {
-    return 'make etcd reachable from here or from a controlplane node, and ask again';
-  }
-  return '`tsrke up` does what is left';
+  // `up` does not count what lies in etcd while nodes and state are as they were when it was last proved.
+  const isBehindBack =
+    isProved && problems.every(({ kind }) => kind === 'plaintext' || kind === 'under-other-key');
+  return isBehindBack && file.entries.length > 0
+    ? '`tsrke encrypt rotate-key` stores everything anew; find out who wrote to etcd past kube-apiserver'
+    : '`tsrke up` does what is left';
 }

@@ -140,6 +140,7 @@ export function createEtcd(options: EtcdOptions): Etcd {
             range_end: request.end,
             limit: String(limit),
             revision: request.revision.toString(),
+            ...(request.keysOnly === true ? { keys_only: true } : {}),
           };
           return rangeOf(await ask('Range', methods.range, asked, rangeDeadline, signal));
         } catch (error) {

@@ -80,6 +80,7 @@ export interface RangeRequest {
   readonly range_end: Buffer;
   readonly limit: string;
   readonly revision: string;
+  readonly keys_only?: boolean;
 }
 
 export interface RangeResponse {

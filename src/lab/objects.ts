@@ -44,7 +44,7 @@ export class Objects {
   get(kind: Kind, namespace: string, name: string): Found {
     const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
     if (stored === undefined) throw notFound(kind, name);
-    return this.#open(kind, stored);
+    return this.#open(kind, stored, (reason) => reason);
   }
 
   create(kind: Kind, namespace: string, object: KubeObject): KubeObject {
@@ -101,7 +101,10 @@ export class Objects {
       throw expired(makeToken({ rv: -1, start: from.start }));
     }
     const revision = at === 0 ? this.#etcd.revision : at;
-    const items = range.values.map((stored) => this.#open(kind, stored).object);
+    const items = range.values.map((stored) => {
+      return this.#open(kind, stored, (reason) => `unable to transform key "${stored.key}": ${reason}`)
+        .object;
+    });
     const last = range.values.at(-1);
     if (!range.more || last === undefined) return { items, revision, token: undefined, remaining: 0 };
     return {
@@ -112,12 +115,12 @@ export class Objects {
     };
   }
 
-  #open(kind: Kind, stored: StoredValue): Found {
+  #open(kind: Kind, stored: StoredValue, inWords: (reason: string) => string): Found {
     try {
       const { plain, stale } = this.#loaded.read(kind, stored);
       return { object: deserialise(plain, stored.modRevision), stored, stale };
     } catch (error) {
-      throw internal(`unable to transform key "${stored.key}": ${(error as Error).message}`);
+      throw internal(inWords((error as Error).message));
     }
   }
 

@@ -1,4 +1,4 @@
-/** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status`. */
+/** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
 import { setMaxListeners } from 'node:events';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import type { WantedBinds } from '../encryption/binds.ts';
@@ -33,50 +33,63 @@ export interface SightOptions {
 /** Milliseconds in which a node must let us in; a run that is to change something waits longer. */
 const patience = 15_000;
 
+/** One look; see `whileLooking`. */
+export async function sightCluster(options: SightOptions, link: Link = linkOverSsh): Promise<Sight> {
+  return await whileLooking(options, link, (look) => look());
+}
+
 /**
- * One connection per node, nodes side by side. What cannot be seen is said in the answer. Throws STATE_INVALID, and
- * WRONG_CLUSTER where an apiserver's certificate is of another CA.
+ * As many looks as `work` takes over one connection per node, nodes side by side. What cannot be seen is said in the
+ * answer. Throws STATE_INVALID, and WRONG_CLUSTER where an apiserver's certificate is of another CA.
  */
-export async function sightCluster(
-  { config, state, store, report, signal }: SightOptions,
-  link: Link = linkOverSsh,
-): Promise<Sight> {
+export async function whileLooking<T>(
+  options: SightOptions,
+  link: Link,
+  work: (look: () => Promise<Sight>, links: Links) => Promise<T>,
+): Promise<T> {
+  const { config, state, store, report, signal } = options;
   setMaxListeners(0, signal);
   const nodes = candidates(config, state);
   const links = link(linkOptions({ config, state, store, report: quiet(report) }, nodes));
   try {
-    return await report.task(
-      `look at ${counted(nodes.length, 'controlplane node')} and at etcd`,
-      async (task) => {
-        const named = new Set(config.nodes.map(({ address }) => address));
-        const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
-        const recorded = new Set(recordedNodes(state).map(({ address }) => address));
-        const seen = await Promise.all(
-          nodes.map((node) => {
-            const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
-            return sightOf(node, links, { state, binds, known }, signal);
-          }),
-        );
-        const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
-        const [stored, strangers, stale, holder] = await Promise.all([
-          holdingsOf(seen, links, state, signal, task),
-          asked === undefined ? [] : strangersAmong(nodes, seen, links, asked, signal),
-          asked === undefined ? undefined : staleBy(asked, links, state, store, report, signal),
-          asked === undefined ? undefined : leaseHolder(links.kube, asked, signal),
-        ]);
-        return {
-          time: links.clock.now(),
-          nodes: seen,
-          stored,
-          strangers,
-          stale,
-          atWork: store.holder() ?? holder,
-        };
-      },
-    );
+    return await work(() => look(options, nodes, links), links);
   } finally {
     await links.close();
   }
+}
+
+async function look(
+  { config, state, store, report, signal }: SightOptions,
+  nodes: readonly ConfigNode[],
+  links: Links,
+): Promise<Sight> {
+  const title = `look at ${counted(nodes.length, 'controlplane node')} and at etcd`;
+  return await report.task(title, async (task) => {
+    const named = new Set(config.nodes.map(({ address }) => address));
+    const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
+    const recorded = new Set(recordedNodes(state).map(({ address }) => address));
+    const seen = await Promise.all(
+      nodes.map((node) => {
+        const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
+        return sightOf(node, links, { state, binds, known }, signal);
+      }),
+    );
+    const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
+    const [stored, strangers, stale, holder] = await Promise.all([
+      holdingsOf(seen, links, state, signal, task),
+      asked === undefined ? [] : strangersAmong(nodes, seen, links, asked, signal),
+      asked === undefined ? undefined : staleBy(asked, links, state, store, report, signal),
+      asked === undefined ? undefined : leaseHolder(links.kube, asked, signal),
+    ]);
+    return {
+      time: links.clock.now(),
+      nodes: seen,
+      stored,
+      strangers,
+      stale,
+      atWork: store.holder() ?? holder,
+    };
+  });
 }
 
 interface Known {

@@ -42,6 +42,6 @@ export async function readStatus(
   };
 }
 
-function surroundingsOf({ configPath }: LookOptions): LookSurroundings {
+export function surroundingsOf({ configPath }: LookOptions): LookSurroundings {
   return { store: fileStore(statePathOf(configPath)), link: linkOverSsh };
 }

@@ -1,5 +1,6 @@
 /** Keeps the state durable: the file first, then RKE's copy in the cluster, both before any node sees a key. */
 import { messageOf, TsrkeError } from '../errors.ts';
+import { decryptionFailure } from '../kube/decryption.ts';
 import { readiness } from '../kube/ready.ts';
 import { parseJson, reasonOf } from '../kube/status.ts';
 import type { KubeApi, KubeResponse, NodeName, Report } from '../ports.ts';
@@ -227,10 +228,9 @@ function unreadable(node: NodeName, answer: KubeResponse): TsrkeError {
   });
 }
 
-/** kube-apiserver's words for a value that none of its keys opens. */
 function isUndecryptable(error: unknown): boolean {
   return (
-    error instanceof TsrkeError && error.code === 'KUBE' && error.message.includes('unable to transform key')
+    error instanceof TsrkeError && error.code === 'KUBE' && decryptionFailure(error.message) !== undefined
   );
 }
 

@@ -102,9 +102,9 @@ const answer: StatusAnswer = {
     others: { resources: 31, objects: 4471 },
   },
   problems: [
-    { kind: 'node-not-in-step', node: 'cp-2', text: '' },
-    { kind: 'node-unreachable', node: 'cp-3', text: '' },
-    { kind: 'transition-open', text: 'a change is open: rotate, begun 2026-11-25T11:58:01.000Z' },
+    { kind: 'node-not-in-step', node: 'cp-2', text: '', next: '' },
+    { kind: 'node-unreachable', node: 'cp-3', text: '', next: '' },
+    { kind: 'transition-open', text: 'a change is open: rotate, begun 2026-11-25T11:58:01.000Z', next: '' },
   ],
   next: 'make cp-3 reachable; `tsrke up` then does what is left',
 };

@@ -1,94 +1,14 @@
 /** Given what was seen ⇒ what a person is told, and what she is to type. */
 import { expect, test } from 'vitest';
-import { noFile, renderProviderFile, type ProviderFile } from '../../src/encryption/configuration.ts';
-import type { Holding } from '../../src/encryption/holdings.ts';
-import { keyId } from '../../src/encryption/key.ts';
-import type { NodeSight, Sight } from '../../src/encryption/sight.ts';
+import type { Sight } from '../../src/encryption/sight.ts';
 import { statusOf, type EncryptionStatus } from '../../src/encryption/status.ts';
 import type { Wanted } from '../../src/encryption/wanted.ts';
-import { parseState, withKeys, type ClusterState, type Transition } from '../../src/state/rkestate.ts';
-import { key, secretsFile } from './samples.ts';
+import type { ClusterState } from '../../src/state/rkestate.ts';
+import { key } from './samples.ts';
+import { disable, inForce, node, rotation, sight, state, stored, three } from './sights.ts';
 
 const on: Wanted = { kind: 'managed', provider: 'aescbc', resources: ['secrets'] };
 const off: Wanted = { kind: 'off' };
-const time = new Date('2026-11-25T12:00:00Z');
-
-/** A node that runs this file, all in order. */
-function node(name: string, strip: string, more: Partial<NodeSight> = {}): NodeSight {
-  const file = strip === '' ? undefined : secretsFile(strip);
-  const sha256 = strip.padEnd(64, '0');
-  return {
-    ...{ node: name, address: `10.0.0.${name.slice(1)}`, named: true, recorded: true, reachable: true },
-    failure: undefined,
-    container: {
-      ...{ running: true, startedAt: '2026-11-25T11:00:00Z', args: [], image: '', hostname: name, binds: [] },
-      interrupted: false,
-    },
-    ...{ flag: strip !== '', path: '/etc/kubernetes/ssl/encryption.yaml', file, fileProblem: undefined },
-    onDisk: strip === '' ? undefined : { sha256, mode: 0o600, uid: 0 },
-    readiness: { serves: true, ready: true, failing: [] },
-    ...{ minor: 34, version: 'v1.34.4', reported: strip === '' ? undefined : sha256, loaded: 'yes' },
-    binds: 'as wanted',
-    ...more,
-  };
-}
-
-/** `a: 3` aescbc key a; `identity: 2` plain; `?x: 1` a key that nobody has; `!a: 1` does not open with key a. */
-function stored(counts: Record<string, number>, resource = 'secrets'): Sight['stored'] {
-  const holdings = Object.entries(counts).map(([text, count]): Holding => {
-    const name = text.replace(/^[?!]/, '');
-    const base = { resource, kmsKeyId: undefined, count, refused: 0, samples: ['default/s1', 'default/s2'] };
-    if (text === 'identity') return { ...base, provider: 'identity', name: '', id: 'identity' };
-    const stranger = text !== name;
-    return {
-      ...{ ...base, provider: 'aescbc', name, id: stranger ? `aescbc:${name}` : keyId(key(name)) },
-      refused: text.startsWith('!') ? count : 0,
-    };
-  });
-  return { total: 20, at: [{ clusterId: '1', revision: 7n }], holdings };
-}
-
-function sight(nodes: readonly NodeSight[], more: Partial<Sight> = {}): Sight {
-  return {
-    time,
-    nodes,
-    strangers: [],
-    stored: stored({ a: 5 }),
-    stale: undefined,
-    atWork: undefined,
-    ...more,
-  };
-}
-
-function state(strip: string, transition?: Transition, ring: readonly string[] = ['a']): ClusterState {
-  const half = strip === '' ? {} : { encryptionConfig: renderProviderFile(secretsFile(strip)) };
-  const parsed = parseState(JSON.stringify({ desiredState: half, currentState: half }), 'it');
-  const created = '2026-11-20T12:00:00.000Z';
-  const keyRing = withKeys(
-    [],
-    ring.map((name) => key(name)),
-    created,
-    'rotate',
-  );
-  const tsrke = { ...parsed.tsrke, serial: 3, keyRing };
-  return { ...parsed, tsrke: transition === undefined ? tsrke : { ...tsrke, transition } };
-}
-
-const textOf = (file: ProviderFile) => (file === noFile ? '' : renderProviderFile(file));
-const rotation: Transition = {
-  kind: 'rotate',
-  target: textOf(secretsFile('b,identity')),
-  from: textOf(secretsFile('a,identity')),
-  started: '2026-11-25T11:30:00.000Z',
-};
-const disable: Transition = { ...rotation, kind: 'disable', target: '' };
-
-const three = (strip: string, ...others: NodeSight[]) => [
-  ...['n1', 'n2', 'n3'].slice(0, 3 - others.length).map((name) => node(name, strip)),
-  ...others,
-];
-const inForce = state('a,identity');
-
 interface Row {
   readonly given: string;
   readonly sight: Sight;
@@ -288,6 +208,22 @@ const rows: readonly Row[] = [
     problems: ['plaintext'],
     next: /`tsrke up`/,
     says: /2 secrets lie in plain text \(e\.g\. default\/s1, default\/s2\)/,
+  },
+  {
+    given: 'objects in plain text that came after the last proof, which up does not take again',
+    sight: sight(three('a,identity'), { stored: stored({ a: 3, identity: 2 }) }),
+    state: {
+      ...inForce,
+      tsrke: { ...inForce.tsrke, proof: { taken: '', at: [], objects: 5, target: 'hash' } },
+    },
+    problems: ['plaintext'],
+    next: /`tsrke encrypt rotate-key`/,
+    has: ({ problems: [problem] }) =>
+      expect(problem).toMatchObject({
+        resource: 'secrets',
+        count: 2,
+        next: expect.stringMatching(/rotate-key/) as unknown,
+      }),
   },
   {
     given: 'objects under a key that was retired',

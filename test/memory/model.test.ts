@@ -127,11 +127,13 @@ describe('kube-apiserver and its provider file', () => {
     await links.runtime.restartApiserver('cp-2', signal);
     clock.advance(3_000);
     expect((await readiness(kube, 'cp-2', signal)).failing).toEqual(['informer-sync']);
-    const words = 'unable to transform key "/registry/secrets/default/db": no matching key was found';
-    for (const [method, path] of [
-      ['GET', '/api/v1/secrets'],
-      ['GET', `${all}/db`],
-      ['DELETE', `${all}/db`],
+    const alone = 'Internal error occurred: no matching key was found';
+    const named =
+      'Internal error occurred: unable to transform key "/registry/secrets/default/db": no matching key was found';
+    for (const [method, path, words] of [
+      ['GET', '/api/v1/secrets', named],
+      ['GET', `${all}/db`, alone],
+      ['DELETE', `${all}/db`, alone],
     ] as const) {
       const { status, text } = await ask(method, path, undefined, 'cp-2');
       expect(status).toBe(500);

@@ -8,7 +8,7 @@ import { Notes } from '../hosts/notes.ts';
 
 const { signal } = new AbortController();
 const name = 'full-cluster-state';
-const undecryptable = `Internal error occurred: unable to transform key "/registry/secrets/kube-system/${name}": no matching key`;
+const undecryptable = 'Internal error occurred: no matching key was found for the provided AES transformer';
 
 const state = (serial: number): ClusterState => ({
   document: { desiredState: {}, currentState: {} },
@@ -86,9 +86,9 @@ test('one that no key opens is what a repair is for: it goes on, and says so', a
   expect(saved.tsrke.serial).toBe(4);
   expect(written()).toEqual([]);
   expect(report.notes).toEqual([
-    expect.stringMatching(/cannot be read .*unable to transform key.*; it follows once it can be read$/),
+    expect.stringMatching(/cannot be read .*no matching key was found.*; it follows once it can be read$/),
     ': state saved (serial 4)',
-    expect.stringMatching(/could not be written .*unable to transform key.*; it follows later$/),
+    expect.stringMatching(/could not be written .*no matching key was found.*; it follows later$/),
   ]);
 });
 
