@@ -68,7 +68,14 @@ export function goalOf(state: ClusterState, wanted: Wanted, sight: Sight): Goal 
   } catch (error) {
     if (!(error instanceof TsrkeError)) throw error;
     const differs = error.message;
-    return { file: target, isOpen: open !== undefined, held: open?.held, isProved, chosen: undefined, differs };
+    return {
+      file: target,
+      isOpen: open !== undefined,
+      held: open?.held,
+      isProved,
+      chosen: undefined,
+      differs,
+    };
   }
   if (open === undefined && chosen.note !== undefined) {
     return { file: chosen.file, isOpen: true, held: undefined, isProved, chosen, differs: undefined };
