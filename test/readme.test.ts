@@ -2,6 +2,7 @@
  * Every command of README.md is known here, and run: those of tsrke on a real host with a cluster as RKE makes it. A
  * command that the table does not know fails the test, so nothing stands in the README that nobody has tried.
  */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -67,6 +68,11 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     expect(after.size).toBe(1);
     expect(before).not.toEqual(after);
   },
+  'tsrke encrypt verify --config cluster.yml --report proof.md': async () => {
+    const ran = await lab.tsrke(['encrypt', 'verify', '--config', 'cluster.yml', '--report', 'proof.md']);
+    expect(ran, ran.stdout + ran.stderr).toMatchObject({ code: 0 });
+    expect(readFileSync(join(lab.dir, 'proof.md'), 'utf8')).toMatch(/^# .*proved/);
+  },
   'tsrke encrypt rotate-key --if-due --config cluster.yml': async () => {
     const text = readFileSync(lab.config, 'utf8');
     writeFileSync(lab.config, text.replace('{enabled: true}', '{enabled: true, max_key_age: 90d}'));
@@ -76,6 +82,12 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
     expect(ran.stdout).toMatch(/^nothing to do: .* due in /);
     expect(await lab.etcd.prefixes()).toEqual(before);
+  },
+  // That it completes is tested where all shells are.
+  'source <(tsrke completion bash)': async () => {
+    const ran = await lab.tsrke(['completion', 'bash']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(spawnSync('bash', ['-n'], { input: ran.stdout }).status).toBe(0);
   },
   'tsrke encrypt resume --config cluster.yml': async () => {
     const before = await cutOff();
