@@ -73,7 +73,10 @@ async function changeCluster(command: string, flags: CommonFlags & PlanFlags, ac
   }
   const debug = isDebug();
   const { run } = await import('./run.ts');
-  await run({ command, version, output: flags.output, debug }, async (report, signal) => {
+  const { logPathOf } = await import('./run-log.ts');
+  const { statePathOf } = await import('../config/load.ts');
+  const log = logPathOf(statePathOf(flags.config));
+  await run({ command, version, output: flags.output, debug, log }, async (report, signal) => {
     const { changeEncryption } = await import('../provision/encryption.ts');
     const planned = flags.plan === undefined ? {} : (await import('./plan.ts')).planned(flags.plan);
     return await changeEncryption({

@@ -1,5 +1,5 @@
 /** Where a run's story goes when nobody watches it: plain lines, at most one every few seconds of progress. */
-import { noteLine, Story, type StoryTask } from './story.ts';
+import { noteLine, Story, type StoryTask, type View } from './story.ts';
 
 export interface PlainReportOptions {
   readonly write: (line: string) => void;
@@ -8,11 +8,15 @@ export interface PlainReportOptions {
   readonly every?: number;
 }
 
-export function plainReport({ write, debug, every = 3_000 }: PlainReportOptions): Story {
+export function plainReport(options: PlainReportOptions): Story {
+  return new Story(plainView(options));
+}
+
+export function plainView({ write, debug, every = 3_000 }: PlainReportOptions): View {
   const isNews = thinned(every);
   const line = (within: StoryTask | undefined, text: string) =>
     write(`${'  '.repeat(depthOf(within))}${text}`);
-  return new Story({
+  return {
     note: (level, text, node, within) => line(within, noteLine(level, text, node)),
     debug(text, node, within) {
       if (debug) line(within, `debug: ${noteLine('info', text, node)}`);
@@ -25,7 +29,7 @@ export function plainReport({ write, debug, every = 3_000 }: PlainReportOptions)
       if (task.state === 'done' && task.outcome !== undefined) line(task, task.outcome);
       if (task.state === 'failed') line(task, 'failed');
     },
-  });
+  };
 }
 
 function depthOf(task: StoryTask | undefined): number {

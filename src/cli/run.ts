@@ -3,6 +3,7 @@ import type { Report } from '../ports.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { interruptible } from './interrupt.ts';
 import { plainReport } from './report.ts';
+import { runLog, type RunLog } from './run-log.ts';
 import type { Story } from './story.ts';
 
 export interface RunOptions {
@@ -11,6 +12,8 @@ export interface RunOptions {
   readonly version: string;
   readonly output: 'text' | 'json';
   readonly debug: boolean;
+  /** Where its log is kept. */
+  readonly log: string;
 }
 
 /** Resolves to the sentence for the user. */
@@ -21,15 +24,27 @@ export async function run(options: RunOptions, work: Work): Promise<void> {
   await (options.output === 'json' ? runForScripts(options, work) : runForPeople(options, work));
 }
 
-async function runForPeople({ debug }: RunOptions, work: Work): Promise<void> {
-  const report = await reportFor(process.stderr, debug);
+async function runForPeople(options: RunOptions, work: Work): Promise<void> {
+  const report = await reportFor(process.stderr, options.debug);
+  const log = logOf(options, report);
   const signal = interruptible((text) => report.note('warning', text));
   try {
-    process.stdout.write(`${await work(report, signal)}\n`);
+    const said = await work(report, signal);
+    log.end(said);
+    process.stdout.write(`${said}\n`);
   } catch (error) {
-    process.stderr.write(`${renderErrors(error, report.steps())}\n`);
+    const said = renderErrors(error, report.steps());
+    log.end(said);
+    process.stderr.write(`${said}\n`);
     process.exitCode = exitCodeOf(error, signal.aborted);
   }
+}
+
+function logOf({ command, version, debug, log }: RunOptions, report: Story): RunLog {
+  const warn = (text: string) => report.note('warning', text);
+  const kept = runLog(log, `tsrke ${command} (${version})`, { debug, warn });
+  report.also(kept.view);
+  return kept;
 }
 
 /** What a person watches while it goes on. */
@@ -40,18 +55,23 @@ export async function reportFor(stream: NodeJS.WriteStream, debug: boolean): Pro
   return plainReport({ write: (line) => stream.write(`${line}\n`), debug });
 }
 
-async function runForScripts({ command, version, debug }: RunOptions, work: Work): Promise<void> {
+async function runForScripts(options: RunOptions, work: Work): Promise<void> {
+  const { command, version, debug } = options;
   const { emitErrors, emitter, jsonReport } = await import('./json-report.ts');
   const emit = emitter(
     (line) => process.stdout.write(`${line}\n`),
     () => new Date(),
   );
   const report = jsonReport({ emit, debug });
+  const log = logOf(options, report);
   const signal = interruptible((text) => report.note('warning', text));
   emit({ type: 'run-started', command, version });
   try {
-    emit({ type: 'result', exitCode: 0, text: await work(report, signal) });
+    const text = await work(report, signal);
+    log.end(text);
+    emit({ type: 'result', exitCode: 0, text });
   } catch (error) {
+    log.end(renderErrors(error, report.steps()));
     emitErrors(emit, error, signal.aborted);
     process.exitCode = exitCodeOf(error, signal.aborted);
   }

@@ -33,22 +33,27 @@ export interface View {
 }
 
 export class Story implements Report {
-  readonly #view: View;
+  readonly #views: View[];
   /** Tasks may run side by side, so which one is the inner one is a question of who asks. */
   readonly #within = new AsyncLocalStorage<StoryTask>();
   readonly #outer: StoryTask[] = [];
   #started = 0;
 
   constructor(view: View) {
-    this.#view = view;
+    this.#views = [view];
+  }
+
+  /** It is shown there, too, from now on. */
+  also(view: View): void {
+    this.#views.push(view);
   }
 
   note(level: 'info' | 'warning', text: string, node?: NodeName): void {
-    this.#view.note(level, text, node, this.#inner());
+    for (const view of this.#views) view.note(level, text, node, this.#inner());
   }
 
   debug(text: string, node?: NodeName): void {
-    this.#view.debug(text, node, this.#inner());
+    for (const view of this.#views) view.debug(text, node, this.#inner());
   }
 
   async task<T>(title: string, work: (task: TaskReport) => Promise<T>): Promise<T> {
@@ -64,15 +69,17 @@ export class Story implements Report {
       outcome: undefined,
     };
     (parent?.inside ?? this.#outer).push(task);
-    this.#view.started(task);
+    for (const view of this.#views) view.started(task);
     try {
       const result = await this.#within.run(task, () =>
         work({
           expects: (titles) => {
             task.expected = titles;
-            this.#view.expects?.(task);
+            for (const view of this.#views) view.expects?.(task);
           },
-          progress: (text, count) => this.#view.progress(task, text, count),
+          progress: (text, count) => {
+            for (const view of this.#views) view.progress(task, text, count);
+          },
           done: (text) => (task.outcome = text),
         }),
       );
@@ -82,7 +89,7 @@ export class Story implements Report {
       task.state = 'failed';
       throw error;
     } finally {
-      await this.#view.ended(task);
+      for (const view of this.#views) await view.ended(task);
     }
   }
 

@@ -144,7 +144,9 @@ it.each([
   });
   expect(ran.code, ran.stderr).toBe(0);
   expect(seen.size).toBeGreaterThan(20);
-  expectNoKeys([ran.stdout, ran.stderr, ...seen, ...(await logs())]);
+  const log = readFileSync(`${bed.lab.dir}/cluster.tsrke.log`, 'utf8');
+  expect(log).toContain(ran.stdout.trim());
+  expectNoKeys([ran.stdout, ran.stderr, log, ...seen, ...(await logs())]);
   // Where a key is, it would be found.
   const state = readFileSync(bed.lab.state);
   for (const encoding of ['utf8', 'base64'] as const) {
