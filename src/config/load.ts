@@ -9,6 +9,7 @@ import { escapePointer, parseDocument } from './document.ts';
 import type { Document } from './document.ts';
 import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
 import type { Schema } from './keys.ts';
+import { kmsPluginsOf, type KmsPluginWish } from './kms-plugins.ts';
 
 export interface LoadOptions {
   /** Leave keys that nobody knows alone, as RKE does. */
@@ -49,6 +50,8 @@ export interface ClusterConfig {
   encryption: EncryptionWish;
   /** `services.kube-api.extra_binds`. */
   extraBinds: readonly string[];
+  /** Those that tsrke runs itself. */
+  kmsPlugins: readonly KmsPluginWish[];
 }
 
 /** `services.kube-api.secrets_encryption_config`. */
@@ -119,6 +122,7 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
       maxKeyAge: durationOf(text(encryption['max_key_age']) ?? ''),
     },
     extraBinds: list(kubeApi['extra_binds']).map(String),
+    kmsPlugins: kmsPluginsOf(encryption['kms_plugin']),
   };
 }
 
