@@ -16,6 +16,7 @@ import { Host } from './host.ts';
 import type { Kind, KubeObject } from './kinds.ts';
 import { answerKube } from './kube-api.ts';
 import { KubeRefusal } from './kube-status.ts';
+import { kmsImage, KmsProcess, startKmsPlugin } from './kms-container.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
 import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
@@ -133,8 +134,18 @@ export class LabModel implements LabSurface {
   }
 
   plugin(node: NodeName, path: string): KmsPlugin | undefined {
-    const found = this.#of(node).host.powered ? this.#options.plugins(node, `unix://${path}`) : undefined;
+    this.advance();
+    if (!this.#of(node).host.powered) return undefined;
+    const found = this.#options.plugins(node, `unix://${path}`) ?? this.#pluginInContainer(node, path);
     return found?.up === true ? found : undefined;
+  }
+
+  #pluginInContainer(node: NodeName, path: string | undefined): KmsPlugin | undefined {
+    for (const { process, status } of this.#of(node).engine.containers) {
+      if (!(process instanceof KmsProcess) || status !== 'running') continue;
+      if (path !== undefined && process.socket === path) return process.plugin;
+    }
+    return undefined;
   }
 
   readonly etcd: LabSurface['etcd'] = {
@@ -287,6 +298,7 @@ export class LabModel implements LabSurface {
 
   #process(container: Container, host: Host, now: number): Process | undefined {
     const { Entrypoint = null, Cmd = null, Image } = container.config;
+    if (Image.split(':')[0] === kmsImage) return startKmsPlugin(container, now);
     if (Image !== hyperkube(this.#options.minor) || Entrypoint?.includes('kube-apiserver') !== true) {
       const staysUp = container.name === 'etcd';
       return staysUp ? { ends: undefined, advance: () => undefined } : undefined;
@@ -295,7 +307,9 @@ export class LabModel implements LabSurface {
     const around: Surroundings = {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
-      plugin: (endpoint) => this.#options.plugins(host.node.name, endpoint),
+      plugin: (endpoint) =>
+        this.#options.plugins(host.node.name, endpoint) ??
+        this.#pluginInContainer(host.node.name, hostPathOf(container, endpoint.replace('unix://', ''))),
       canSync: () => this.#now() >= (this.unreadyUntil.get(host.node.name) ?? 0),
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);

@@ -6,6 +6,8 @@ import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '.
 import { carryOut, requestsEndIn, withFinished } from '../encryption/apply.ts';
 import { film, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
+import { definitionOf } from '../encryption/kms-containers.ts';
+import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms-run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
 import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
@@ -94,11 +96,13 @@ async function change(
 ): Promise<string> {
   const { action, report, signal } = options;
   const { state: before, copyAgrees } = cluster;
-  const { world, binds, seen, now, chosen } = await decide(wanted, cluster, { newKey, namedKey }, options);
-  options.approve?.({ seen, state: before, wanted });
+  const decided = await decide(wanted, cluster, { newKey, namedKey }, options);
+  const { world, binds, now, chosen } = decided;
+  options.approve?.({ seen: decided.seen, state: before, wanted });
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
+  const plugins = { wanted: config.kmsPlugins.map(definitionOf), target, upgrades: action === 'up' };
   if (action === 'up') {
     for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
   }
@@ -107,6 +111,8 @@ async function change(
       wanted.kind === 'off' ? 'encryption off' : isOn(target) ? 'another encryption' : 'encryption on';
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
+
+  const seen = await withPlugins(plugins, decided, before, signal);
 
   const own = answers(target, wanted)
     ? (ownFieldsOf(config.raw) as JsonObject | undefined)
@@ -140,7 +146,11 @@ async function change(
       const met = withLoaded(finished(chosen.state), seen.members);
       await world.save(shown(met, seen), isOn(target), signal);
     }
-    return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
+    const touched = (await withoutPlugins(plugins, seen, world, signal)) || seen !== decided.seen;
+    const is = isOn(target)
+      ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)`
+      : 'encryption of secrets is off';
+    return `${touched ? 'the KMS plugins are as cluster.yml has them, nothing else to do' : 'nothing to do'}: ${is}`;
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last } = await carryOut(target, begun, world, signal);
@@ -149,8 +159,31 @@ async function change(
     return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
   }
   await world.save(shown(finished(state), last), isOn(target), signal);
+  await withoutPlugins(plugins, last, world, signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
   return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
+}
+
+/** Looks again once the KMS plugins that tsrke runs are as they should be: a kube-apiserver may have waited for one. */
+async function withPlugins(
+  plugins: KmsRun,
+  { world, seen }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<Look> {
+  if (plugins.upgrades) await expectPluginsStay(plugins, seen, world, signal);
+  if (plugins.wanted.length === 0 || !(await bringUpPlugins(plugins, seen, world, signal))) return seen;
+  return world.report.task('look again at the nodes and at etcd', () => observe(world, state, signal));
+}
+
+/** Only `up` takes anything away. */
+async function withoutPlugins(
+  plugins: KmsRun,
+  look: Look,
+  world: World,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return plugins.upgrades && (await removePlugins(plugins, look, world, signal));
 }
 
 /** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */
