@@ -44,6 +44,11 @@ export function providersAt(socket: string, file: ProviderFile | undefined): Kms
   return all.flatMap((each) => (each.kind === 'kms' && each.endpoint === `unix://${socket}` ? [each] : []));
 }
 
+/** What a plan is bound to: all but the values of its environment, whose hash somebody might guess from. */
+export function outlineOf({ image, command, env, binds, socket }: KmsWish): KmsWish {
+  return { image, command, env: env.map((each) => each.replace(/=.*/s, '')), binds, socket };
+}
+
 /** Log lines without the values of the plugin's environment, which a plugin may well repeat. */
 export function withoutCredentials(lines: readonly string[], env: readonly string[]): string[] {
   const values = env

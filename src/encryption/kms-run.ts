@@ -10,6 +10,7 @@ import { isPluginCheck } from './kms-check.ts';
 import { nextKmsMove, providersAt, spareContainers, withoutCredentials } from './kms-containers.ts';
 import { tryAlone, tryTogether, type Wrapped } from './kms-preflight.ts';
 import type { Look, MemberLook } from './observe.ts';
+import type { PluginStep } from './preview.ts';
 import type { World } from './world.ts';
 
 /** Milliseconds in which a plugin must have become healthy after its start. */
@@ -21,7 +22,7 @@ export interface KmsRun {
   readonly wanted: readonly KmsDefinition[];
   /** What the provider files are on their way to. */
   readonly target: ProviderFile;
-  /** Others of before are upgraded, too: `up` alone does what cluster.yml asks anew. */
+  /** Others of before are upgraded, and those that cluster.yml has no more removed: what `up` alone does. */
   readonly upgrades: boolean;
 }
 
@@ -35,7 +36,7 @@ interface Use {
 }
 
 /** By node, what tsrke runs there. */
-export async function kmsContainersOn(
+async function kmsContainersOn(
   { members }: Pick<Look, 'members'>,
   { kmsContainers }: Pick<World, 'kmsContainers'>,
   signal: AbortSignal,
@@ -44,6 +45,34 @@ export async function kmsContainersOn(
     async ({ node }) => [node, await kmsContainers.list(node, signal)] as [NodeName, KmsContainer[]],
   );
   return new Map(await Promise.all(found));
+}
+
+/** What `bringUpPlugins` and `removePlugins` would do. */
+export async function pluginSteps(
+  { wanted, target, upgrades }: KmsRun,
+  look: Look,
+  world: Pick<World, 'kmsContainers'>,
+  signal: AbortSignal,
+): Promise<{ readonly plugins: PluginStep['nodes']; readonly unplug: PluginStep['nodes'] }> {
+  const there = await kmsContainersOn(look, world, signal);
+  const becomes = { create: 'created', exchange: 'recreated', back: 'recreated', finish: 'started' } as const;
+  const plugins = wanted.flatMap((definition) =>
+    inOrder(look).flatMap(({ node }) => {
+      const move = moveFor(definition, there.get(node) ?? [], upgrades);
+      return move === undefined ? [] : [{ node, socket: definition.socket, container: becomes[move] }];
+    }),
+  );
+  const unplug = [...(upgrades ? there : [])].flatMap(([node, seen]) =>
+    spareContainers(wanted, seen)
+      .filter(({ socket }) => providersAt(socket, target).length === 0)
+      .map(({ socket }) => ({ node, socket, container: 'removed' as const })),
+  );
+  return { plugins, unplug };
+}
+
+/** Nodes that do not serve anyway come first: until they do, no other is touched. */
+function inOrder({ members }: Look): MemberLook[] {
+  return members.toSorted((a, b) => Number(a.ready) - Number(b.ready));
 }
 
 /** Resolves to whether anything was done. Throws KMS_UNHEALTHY, KMS_KEYS_DIFFER, DOCKER or INTERRUPTED. */
@@ -58,10 +87,7 @@ export async function bringUpPlugins(
     moveFor(definition, there.get(node) ?? [], run.upgrades) !== undefined;
   let changed = false;
   for (const definition of run.wanted) {
-    // Nodes that do not serve anyway come first: until they do, no other is touched.
-    const members = look.members
-      .filter(({ node }) => isToDo(node, definition))
-      .toSorted((a, b) => Number(a.ready) - Number(b.ready));
+    const members = inOrder(look).filter(({ node }) => isToDo(node, definition));
     if (members.length === 0) continue;
     changed = true;
     const use = useOf(definition, run.target, look);
@@ -82,11 +108,12 @@ export async function bringUpPlugins(
 
 /** Before anything is touched: throws KMS_UNMOUNTED where a plugin was taken out that is still to be used. */
 export async function expectPluginsStay(
-  { wanted, target }: KmsRun,
+  { wanted, target, upgrades }: KmsRun,
   look: Look,
-  world: World,
+  world: Pick<World, 'kmsContainers'>,
   signal: AbortSignal,
 ): Promise<void> {
+  if (!upgrades) return;
   for (const [node, seen] of await kmsContainersOn(look, world, signal)) {
     for (const { socket } of spareContainers(wanted, seen)) {
       const [provider] = providersAt(socket, target);
@@ -105,11 +132,12 @@ export async function expectPluginsStay(
 
 /** Those that cluster.yml names no more and no provider file either. Resolves to whether any was removed. */
 export async function removePlugins(
-  { wanted, target }: KmsRun,
+  { wanted, target, upgrades }: KmsRun,
   look: Look,
   world: World,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (!upgrades) return false;
   const files = [target, ...look.members.map(({ file }) => file), ...look.recorded];
   let removed = false;
   for (const [node, seen] of await kmsContainersOn(look, world, signal)) {
@@ -125,7 +153,7 @@ export async function removePlugins(
   return removed;
 }
 
-export function moveFor(
+function moveFor(
   definition: KmsDefinition,
   there: readonly KmsContainer[],
   upgrades: boolean,

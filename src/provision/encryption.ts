@@ -14,7 +14,7 @@ import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
-import type { Report } from '../ports.ts';
+import type { KmsDefinition, Report } from '../ports.ts';
 import { serialiseState, stale, type ClusterState, type JsonObject } from '../state/rkestate.ts';
 import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
@@ -48,6 +48,8 @@ export interface Found {
   readonly seen: Look;
   readonly state: ClusterState;
   readonly wanted: Wanted;
+  /** KMS plugins that tsrke is to run. */
+  readonly plugins: readonly KmsDefinition[];
 }
 
 /** What a run needs besides its options; tests plug a lab's model in here. */
@@ -98,11 +100,12 @@ async function change(
   const { state: before, copyAgrees } = cluster;
   const decided = await decide(wanted, cluster, { newKey, namedKey }, options);
   const { world, binds, now, chosen } = decided;
-  options.approve?.({ seen: decided.seen, state: before, wanted });
+  const definitions = config.kmsPlugins.map(definitionOf);
+  options.approve?.({ seen: decided.seen, state: before, wanted, plugins: definitions });
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
-  const plugins = { wanted: config.kmsPlugins.map(definitionOf), target, upgrades: action === 'up' };
+  const plugins = { wanted: definitions, target, upgrades: action === 'up' };
   if (action === 'up') {
     for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
   }
@@ -146,7 +149,7 @@ async function change(
       const met = withLoaded(finished(chosen.state), seen.members);
       await world.save(shown(met, seen), isOn(target), signal);
     }
-    const touched = (await withoutPlugins(plugins, seen, world, signal)) || seen !== decided.seen;
+    const touched = (await removePlugins(plugins, seen, world, signal)) || seen !== decided.seen;
     const is = isOn(target)
       ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)`
       : 'encryption of secrets is off';
@@ -159,7 +162,7 @@ async function change(
     return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
   }
   await world.save(shown(finished(state), last), isOn(target), signal);
-  await withoutPlugins(plugins, last, world, signal);
+  await removePlugins(plugins, last, world, signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
   return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
 }
@@ -171,19 +174,9 @@ async function withPlugins(
   state: ClusterState,
   signal: AbortSignal,
 ): Promise<Look> {
-  if (plugins.upgrades) await expectPluginsStay(plugins, seen, world, signal);
+  await expectPluginsStay(plugins, seen, world, signal);
   if (plugins.wanted.length === 0 || !(await bringUpPlugins(plugins, seen, world, signal))) return seen;
   return world.report.task('look again at the nodes and at etcd', () => observe(world, state, signal));
-}
-
-/** Only `up` takes anything away. */
-async function withoutPlugins(
-  plugins: KmsRun,
-  look: Look,
-  world: World,
-  signal: AbortSignal,
-): Promise<boolean> {
-  return plugins.upgrades && (await removePlugins(plugins, look, world, signal));
 }
 
 /** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */

@@ -1,6 +1,8 @@
 /** KMS plugins that tsrke runs itself: there before kube-apiserver needs them, upgraded node by node, gone last. */
 import { expect, it } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
+import { approvedBy } from '../../src/provision/plan.ts';
+import { planOf } from './plan-of.ts';
 import { plugin, PluginLab, secret, socket, vault } from './kms-plugin-lab.ts';
 
 const nodes = (count: 1 | 3, state: string) => Array.from({ length: count }, () => [state]);
@@ -194,4 +196,39 @@ it('killed between the exchange and its proof, the next run proves it anew again
   const { error } = await lab.tsrke('up');
   expect(error).toMatchObject({ code: 'KMS_KEYS_DIFFER' });
   expect(lab.plugins()).toEqual([['1 kek-1 running always']]);
+});
+
+it('a plan says what becomes of the containers, node by node, without a credential', async () => {
+  const lab = new PluginLab({ nodes: 3 });
+  const steps = async () => {
+    const plan = await planOf(lab, 'up');
+    expect(JSON.stringify(plan)).not.toContain(secret);
+    const { error } = await lab.tsrke('up', { approve: approvedBy(plan) });
+    expect(error).toBeUndefined();
+    expect((await planOf(lab, 'up')).somethingToDo).toBe(false);
+    return plan.steps.map((step) => [
+      step.line,
+      ...('nodes' in step
+        ? step.nodes.map((each) => ('container' in each ? each.container : each.node))
+        : []),
+    ]);
+  };
+  lab.asks(plugin(), vault());
+  const [first, ...others] = await steps();
+  expect(first).toEqual(['plugins', 'created', 'created', 'created']);
+  expect(others.map(([line]) => line)).toEqual(['read', 'write', 'rewrite']);
+  lab.asks(plugin({ tag: '2' }), vault());
+  expect(await steps()).toEqual([['plugins', 'recreated', 'recreated', 'recreated']]);
+  lab.asks(undefined);
+  const all = await steps();
+  expect(all.at(-1)).toEqual(['unplug', 'removed', 'removed', 'removed']);
+});
+
+it('a plan is not carried out for another plugin than it was made for', async () => {
+  const lab = new PluginLab({ nodes: 1 });
+  lab.asks(plugin(), vault());
+  const plan = await planOf(lab, 'up');
+  lab.asks(plugin({ tag: '2' }), vault());
+  expect((await lab.tsrke('up', { approve: approvedBy(plan) })).error).toMatchObject({ code: 'PLAN_STALE' });
+  expect(lab.plugins()).toEqual([[]]);
 });
