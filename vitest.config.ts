@@ -21,6 +21,7 @@ const onBothLabs = [
   'reload',
   'kms',
   'kms-v1',
+  'kms-plugin',
   'secrecy',
   // Elsewhere all of the memory lab's hosts are behind a bastion of its own.
   ...(process.platform === 'linux' ? ['ssh'] : []),

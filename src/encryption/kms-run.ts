@@ -275,7 +275,8 @@ async function prove(
     const plugin = world.plugins.plugin(node, socket, apiVersion);
     try {
       const own = await tryAlone({ node, plugin }, { name, apiVersion }, signal);
-      await tryTogether({ node, plugin }, [...wrapped, own], { name }, signal);
+      const former = wrapped.map((each) => (each.by === node ? { ...each, by: `${node} before it` } : each));
+      await tryTogether({ node, plugin }, [own, ...former], { name }, signal);
       for (const other of wrapped.map(({ by }) => by).filter((by) => by !== node)) {
         const reader = world.plugins.plugin(other, socket, apiVersion);
         await tryTogether({ node: other, plugin: reader }, [own], { name }, signal).finally(() =>

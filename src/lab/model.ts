@@ -136,16 +136,19 @@ export class LabModel implements LabSurface {
   plugin(node: NodeName, path: string): KmsPlugin | undefined {
     this.advance();
     if (!this.#of(node).host.powered) return undefined;
-    const found = this.#options.plugins(node, `unix://${path}`) ?? this.#pluginInContainer(node, path);
+    const found = this.#pluginAt(node, `unix://${path}`, path);
     return found?.up === true ? found : undefined;
   }
 
-  #pluginInContainer(node: NodeName, path: string | undefined): KmsPlugin | undefined {
+  /** `path`: of the host; undefined: nothing in a container is reached. */
+  #pluginAt(node: NodeName, endpoint: string, path: string | undefined): KmsPlugin | undefined {
+    const outside = this.#options.plugins(node, endpoint);
+    if (outside?.up === true || path === undefined) return outside;
     for (const { process, status } of this.#of(node).engine.containers) {
-      if (!(process instanceof KmsProcess) || status !== 'running') continue;
-      if (path !== undefined && process.socket === path) return process.plugin;
+      if (status !== 'running' || !(process instanceof KmsProcess)) continue;
+      if (process.socket === path) return process.plugin;
     }
-    return undefined;
+    return outside;
   }
 
   readonly etcd: LabSurface['etcd'] = {
@@ -293,6 +296,7 @@ export class LabModel implements LabSurface {
     };
     const host = new Host(node, changed);
     const engine = new DockerEngine(host, (container, now) => this.#process(container, host, now), changed);
+    for (const tag of ['1', '2']) engine.registry.add(`${kmsImage}:${tag}`);
     return { host, engine, api: new DockerApi(engine) };
   }
 
@@ -308,8 +312,7 @@ export class LabModel implements LabSurface {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
       plugin: (endpoint) =>
-        this.#options.plugins(host.node.name, endpoint) ??
-        this.#pluginInContainer(host.node.name, hostPathOf(container, endpoint.replace('unix://', ''))),
+        this.#pluginAt(host.node.name, endpoint, hostPathOf(container, endpoint.replace('unix://', ''))),
       canSync: () => this.#now() >= (this.unreadyUntil.get(host.node.name) ?? 0),
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);

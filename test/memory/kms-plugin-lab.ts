@@ -1,6 +1,6 @@
 /** A lab whose KMS plugin tsrke runs itself, by cluster.yml's `kms_plugin`. */
 import { kmsImage } from '../../src/lab/kms-container.ts';
-import { MemoryLab, type LabOptions, type Ran, type RunOptions } from './memory-lab.ts';
+import { MemoryLab, type Ran, type RunOptions } from './memory-lab.ts';
 import { entry } from './kms-lab.ts';
 
 export const socket = '/var/run/kmsplugin/socket.sock';
@@ -24,13 +24,6 @@ export const vault = (endpoint = socket) =>
   entry(`{kms: {apiVersion: v2, name: vault, endpoint: 'unix://${endpoint}'}}`);
 
 export class PluginLab extends MemoryLab {
-  constructor(options: LabOptions) {
-    super(options);
-    for (const { name } of this.model.nodes) {
-      for (const tag of ['1', '2']) this.model.engine(name).registry.add(`${kmsImage}:${tag}`);
-    }
-  }
-
   /** What cluster.yml asks; no entries: a key that tsrke makes. `kmsPlugin`: undefined for none. */
   asks(kmsPlugin: string | undefined, ...entries: readonly string[]): void {
     const custom = entries.length === 0 ? '' : `, custom_config: {resources: [${entries.join(', ')}]}`;
