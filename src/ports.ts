@@ -221,6 +221,8 @@ export interface KmsContainer {
   readonly hash: string;
   /** Docker keeps it up: it may just be starting again. */
   readonly running: boolean;
+  /** As ApiserverContainer's. */
+  readonly startedAt: string;
   /** The one that it takes the place of is still kept aside. */
   readonly hasFormer: boolean;
   /** As ApiserverContainer's. */

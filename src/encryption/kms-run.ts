@@ -319,6 +319,7 @@ async function expectHealthy(
   signal: AbortSignal,
 ): Promise<void> {
   const begin = world.clock.now().getTime();
+  const starts = new Set<string>();
   for (;;) {
     const plugin = world.plugins.plugin(node, definition.socket, version);
     let why: string;
@@ -332,10 +333,14 @@ async function expectHealthy(
     } finally {
       plugin.close();
     }
+    const there = await world.kmsContainers.list(node, signal);
+    starts.add(there.find(({ socket }) => socket === definition.socket)?.startedAt ?? '');
+    if (starts.size > 3) {
+      throw new TsrkeError('KMS_UNHEALTHY', 'it ends again and again', { node });
+    }
     if (world.clock.now().getTime() - begin >= healthyLimit) {
-      throw new TsrkeError('KMS_UNHEALTHY', `it is not healthy after ${healthyLimit / 1000} s: ${why}`, {
-        node,
-      });
+      const waited = `${healthyLimit / 1000} s`;
+      throw new TsrkeError('KMS_UNHEALTHY', `it is not healthy after ${waited}: ${why}`, { node });
     }
     task.progress(`waiting for the plugin (${why})`);
     await world.clock.sleep(500, signal);

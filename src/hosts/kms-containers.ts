@@ -112,6 +112,7 @@ async function look(docker: Docker, socket: string): Promise<KmsContainer | unde
     socket,
     hash: hashOf(info),
     running: info.State.Running && !info.State.Paused,
+    startedAt: info.State.StartedAt,
     hasFormer: inspected[old] !== undefined && info !== inspected[old],
     interrupted: isInterrupted(states),
   };

@@ -118,6 +118,7 @@ it.each([
     const { error, notes } = await lab.tsrke('up');
     if (!(error instanceof TsrkeError)) throw error ?? new Error('it was done');
     expect(error).toMatchObject({ code: 'KMS_UNHEALTHY', node: 'cp-1' });
+  expect(error.message).toContain('it ends again and again');
     expect(error.details).toContain('  KMS_SECRET is "[redacted]", which is too short');
     expect(JSON.stringify([error.message, error.details, error.next, notes])).not.toMatch(/tooshort|kek-1/);
     expect(lab.plugins()).toEqual(left);
