@@ -225,7 +225,7 @@ export interface KmsContainer {
   readonly startedAt: string;
   /** The one that it takes the place of is still kept aside. */
   readonly hasFormer: boolean;
-  /** As ApiserverContainer's. */
+  /** As ApiserverContainer's, or a trial was. */
   readonly interrupted: boolean;
 }
 
@@ -236,6 +236,15 @@ export interface KmsContainers {
   needImage(node: NodeName, image: string, signal: AbortSignal): Promise<void>;
   /** Makes and starts the first one of its socket. It comes back with the node. */
   create(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<void>;
+  /**
+   * Stops the one in use and starts a new one beside it, whose socket no kube-apiserver sees: it lies at the path that
+   * this resolves to. Until `endTrial`; `finish` ends it too, and starts the one in use again.
+   */
+  tryOut(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<string>;
+  /** Whether the one that is tried out still runs. */
+  isTried(node: NodeName, socket: string, signal: AbortSignal): Promise<boolean>;
+  /** Removes it; the one in use stays stopped. */
+  endTrial(node: NodeName, socket: string, signal: AbortSignal): Promise<void>;
   /** Puts a new one in the place of the one that is there, which is kept aside until `settle`. */
   exchange(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<void>;
   /** Ends an exchange: `keep` the new one, or put the former one `back` and start it. */

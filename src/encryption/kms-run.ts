@@ -2,21 +2,14 @@
  * KMS plugins that tsrke runs itself: there and healthy before a provider file needs them, upgraded one node at a time,
  * gone once no provider file names them. Each step is taken from what the node shows; nothing else is remembered.
  */
-import { messageOf, TsrkeError } from '../errors.ts';
-import { readiness } from '../kube/ready.ts';
+import { TsrkeError } from '../errors.ts';
 import type { KmsContainer, KmsDefinition, NodeName, TaskReport } from '../ports.ts';
 import type { ProviderFile } from './configuration.ts';
-import { isPluginCheck } from './kms-check.ts';
-import { nextKmsMove, providersAt, spareContainers, withoutCredentials } from './kms-containers.ts';
-import { tryAlone, tryTogether, type Wrapped } from './kms-preflight.ts';
+import { nextKmsMove, providersAt, spareContainers } from './kms-containers.ts';
+import { expectHealthy, isFound, prove, samplesOf, stopped, tryOut, type Use } from './kms-proof.ts';
 import type { Look, MemberLook } from './observe.ts';
 import type { PluginStep } from './preview.ts';
 import type { World } from './world.ts';
-
-/** Milliseconds in which a plugin must have become healthy after its start. */
-const healthyLimit = 45_000;
-/** Milliseconds in which kube-apiserver must have found it again; while one fails it asks every 10 s. */
-const foundLimit = 45_000;
 
 export interface KmsRun {
   readonly wanted: readonly KmsDefinition[];
@@ -24,15 +17,6 @@ export interface KmsRun {
   readonly target: ProviderFile;
   /** Others of before are upgraded, and those that cluster.yml has no more removed: what `up` alone does. */
   readonly upgrades: boolean;
-}
-
-/** What one node's plugin does and is asked with. */
-interface Use {
-  readonly definition: KmsDefinition;
-  /** Versions of the KMS API that provider files on nodes use it with; none: nobody uses it yet. */
-  readonly inUse: readonly ('v1' | 'v2')[];
-  /** What its health is asked with. */
-  readonly version: 'v1' | 'v2';
 }
 
 /** By node, what tsrke runs there. */
@@ -184,6 +168,7 @@ async function bringUp(
   const { definition } = use;
   const { node } = member;
   const { kmsContainers: containers } = world;
+  const others = look.members.filter((each) => each.node !== node);
   for (let moves = 0; moves < 6; moves += 1) {
     const move = moveFor(definition, await containers.list(node, signal), upgrades);
     if (move === undefined) return;
@@ -203,24 +188,32 @@ async function bringUp(
         await expectHealthy(use, node, world, task, signal).catch(stopped(use, node, 'left as it is', world));
         await isFound(use, node, world, task, signal);
         break;
-      case 'create':
+      case 'create': {
+        const samples = await samplesOf(use, others, world, signal);
         task.progress('creating the plugin’s container');
         await containers.create(node, definition, signal);
-        await expectHealthy(use, node, world, task, signal).catch(
+        await prove(use, member, samples, world, task, signal).catch(
           stopped(use, node, 'removed again', world, () =>
             containers.remove(node, definition.socket, signal),
           ),
         );
-        await isFound(use, node, world, task, signal);
         break;
+      }
       case 'exchange': {
-        const samples = await samplesOf(use, look, world, signal);
+        const samples = await samplesOf(use, look.members, world, signal);
+        const back = (undo: () => Promise<void>) =>
+          stopped(use, node, 'taken back; the former plugin runs again', world, undo);
+        // Where a kube-apiserver uses it, none may see it before it has shown that it has the keys of the former one.
+        if (use.inUse.length > 0) {
+          task.progress('trying the new plugin out beside the former one');
+          await tryOut(use, node, samples, world, task, signal).catch(
+            back(() => containers.finish(node, definition.socket, signal)),
+          );
+        }
         task.progress('recreating the plugin’s container');
         await containers.exchange(node, definition, signal);
         await prove(use, member, samples, world, task, signal).catch(
-          stopped(use, node, 'taken back; the former plugin runs again', world, () =>
-            containers.settle(node, definition.socket, 'back', signal),
-          ),
+          back(() => containers.settle(node, definition.socket, 'back', signal)),
         );
         await containers.settle(node, definition.socket, 'keep', signal);
         break;
@@ -231,155 +224,6 @@ async function bringUp(
     node,
     next: 'see with `docker ps -a` who else is at work on this node, then run the same command again',
   });
-}
-
-/** What each node's plugin encrypts just now, as far as it works. */
-async function samplesOf(
-  { definition, inUse }: Use,
-  { members }: Look,
-  world: World,
-  signal: AbortSignal,
-): Promise<ReadonlyMap<'v1' | 'v2', readonly Wrapped[]>> {
-  const all = new Map<'v1' | 'v2', readonly Wrapped[]>();
-  for (const apiVersion of inUse) {
-    const samples = members.map(async ({ node }): Promise<Wrapped[]> => {
-      const plugin = world.plugins.plugin(node, definition.socket, apiVersion);
-      try {
-        return [await tryAlone({ node, plugin }, { name: definition.image, apiVersion }, signal)];
-      } catch (error) {
-        if (!(error instanceof TsrkeError)) throw error;
-        // That may be why it is to be upgraded; once it works it is asked for what the others encrypt.
-        world.report.note('warning', `before the upgrade: ${error.message}`, node);
-        return [];
-      } finally {
-        plugin.close();
-      }
-    });
-    all.set(apiVersion, (await Promise.all(samples)).flat());
-  }
-  return all;
-}
-
-/** It is healthy, it and those of all other nodes decrypt what the other encrypts, and its kube-apiserver is content. */
-async function prove(
-  use: Use,
-  { node, failing }: MemberLook,
-  samples: ReadonlyMap<'v1' | 'v2', readonly Wrapped[]>,
-  world: World,
-  task: TaskReport,
-  signal: AbortSignal,
-): Promise<void> {
-  await expectHealthy(use, node, world, task, signal);
-  const { image: name, socket } = use.definition;
-  for (const [apiVersion, wrapped] of samples) {
-    const plugin = world.plugins.plugin(node, socket, apiVersion);
-    try {
-      const own = await tryAlone({ node, plugin }, { name, apiVersion }, signal);
-      const former = wrapped.map((each) => (each.by === node ? { ...each, by: `${node} before it` } : each));
-      await tryTogether({ node, plugin }, [own, ...former], { name }, signal);
-      for (const other of wrapped.map(({ by }) => by).filter((by) => by !== node)) {
-        const reader = world.plugins.plugin(other, socket, apiVersion);
-        await tryTogether({ node: other, plugin: reader }, [own], { name }, signal).finally(() =>
-          reader.close(),
-        );
-      }
-    } finally {
-      plugin.close();
-    }
-  }
-  // It may have failed before for another plugin's sake.
-  if ((await isFound(use, node, world, task, signal)) || failing.some(isPluginCheck)) return;
-  throw new TsrkeError('KMS_UNHEALTHY', 'kube-apiserver does not reach it', { node });
-}
-
-/** Gives kube-apiserver time to ask it again: only once it is content the next node is touched. */
-async function isFound(
-  { inUse }: Use,
-  node: NodeName,
-  world: World,
-  task: TaskReport,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (inUse.length === 0) return true;
-  const begin = world.clock.now().getTime();
-  while (world.clock.now().getTime() - begin < foundLimit) {
-    const { failing } = await readiness(world.kube, node, signal);
-    if (!failing.some(isPluginCheck)) return true;
-    task.progress('waiting until kube-apiserver has found the plugin again');
-    await world.clock.sleep(500, signal);
-  }
-  return false;
-}
-
-async function expectHealthy(
-  { definition, version }: Use,
-  node: NodeName,
-  world: World,
-  task: TaskReport,
-  signal: AbortSignal,
-): Promise<void> {
-  const begin = world.clock.now().getTime();
-  const starts = new Set<string>();
-  for (;;) {
-    const plugin = world.plugins.plugin(node, definition.socket, version);
-    let why: string;
-    try {
-      const { healthz } = await plugin.status(signal);
-      if (healthz === 'ok') return;
-      why = `it says ${healthz}`;
-    } catch (error) {
-      if (!(error instanceof TsrkeError) || error.code !== 'KMS_UNHEALTHY') throw error;
-      why = error.message;
-    } finally {
-      plugin.close();
-    }
-    const there = await world.kmsContainers.list(node, signal);
-    starts.add(there.find(({ socket }) => socket === definition.socket)?.startedAt ?? '');
-    if (starts.size > 3) {
-      throw new TsrkeError('KMS_UNHEALTHY', 'it ends again and again', { node });
-    }
-    if (world.clock.now().getTime() - begin >= healthyLimit) {
-      const waited = `${healthyLimit / 1000} s`;
-      throw new TsrkeError('KMS_UNHEALTHY', `it is not healthy after ${waited}: ${why}`, { node });
-    }
-    task.progress(`waiting for the plugin (${why})`);
-    await world.clock.sleep(500, signal);
-  }
-}
-
-/** Undoes it, and ends the run with the plugin's own last words. */
-function stopped(
-  { definition }: Use,
-  node: NodeName,
-  outcome: string,
-  world: World,
-  undo: () => Promise<void> = () => Promise.resolve(),
-): (error: unknown) => Promise<never> {
-  return async (error) => {
-    if (!(error instanceof TsrkeError)) throw error;
-    const signal = new AbortController().signal;
-    const { env, image, socket } = definition;
-    const logs = await world.kmsContainers
-      .logs(node, socket, 12, signal)
-      .catch((cause: unknown) => [messageOf(cause)]);
-    let now = outcome;
-    try {
-      await undo();
-    } catch (cause) {
-      now = `and could not be taken back (${messageOf(cause)})`;
-    }
-    const [message = ''] = withoutCredentials([error.message], env);
-    throw new TsrkeError(
-      error.code,
-      `the KMS plugin ${image} at ${socket} cannot be used: ${message}; it was ${now}`,
-      {
-        // Without the cause, whose words may be the plugin's.
-        node,
-        details: withoutCredentials(logs, env).map((line) => `  ${line}`),
-        next: 'nodes after it were not touched; correct kms_plugin in cluster.yml, then run the same command again',
-      },
-    );
-  };
 }
 
 function stopHere(signal: AbortSignal, node: NodeName): void {

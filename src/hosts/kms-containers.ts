@@ -12,7 +12,9 @@ import {
   inspectThree,
   logsOf,
   remove,
+  start,
   statesOf,
+  stop,
   type NameOf,
 } from './containers.ts';
 import { bytesOf, unless } from './docker-client.ts';
@@ -75,6 +77,26 @@ export function kmsContainers({ docker: open, stopTimeout }: KmsContainersOption
       await finishExchange(one, signal, 'remove-fallback');
     },
 
+    async tryOut(node, definition, signal) {
+      const one = await exchanged(node, definition.socket, signal);
+      const trial = trialOf(definition.socket);
+      await remove(one.docker, trial.name, signal);
+      // Two at once might want the same port.
+      await stop(one.docker, one.nameOf(inUse), stopTimeout);
+      await create(one.docker, trial.name, trialContainerOf(definition));
+      await start(one.docker, trial.name);
+      return trial.socket;
+    },
+
+    async isTried(node, socket, signal) {
+      const info = await inspect(await open(node, signal), trialOf(socket).name);
+      return info?.State.Running === true;
+    },
+
+    async endTrial(node, socket, signal) {
+      await remove(await open(node, signal), trialOf(socket).name, signal);
+    },
+
     async exchange(node, definition, signal) {
       await exchange(await exchanged(node, definition.socket, signal), containerOf(definition), signal);
     },
@@ -84,19 +106,22 @@ export function kmsContainers({ docker: open, stopTimeout }: KmsContainersOption
     },
 
     async finish(node, socket, signal) {
+      await remove(await open(node, signal), trialOf(socket).name, signal);
       await finishExchange(await exchanged(node, socket, signal), signal, 'remove-fallback');
     },
 
     async remove(node, socket, signal) {
       const docker = await open(node, signal);
       const nameOf = namesFor(socket);
+      await remove(docker, trialOf(socket).name, signal);
       // The one in use last: as long as it is there it is known whose the others are.
       for (const role of [fresh, old, inUse] as const) await remove(docker, nameOf(role), signal);
     },
 
     async logs(node, socket, lines, signal) {
       const docker = await open(node, signal);
-      const info = heirOf(await inspectThree(docker, namesFor(socket)));
+      const tried = await inspect(docker, trialOf(socket).name);
+      const info = tried ?? heirOf(await inspectThree(docker, namesFor(socket)));
       return info === undefined ? [] : logsOf(docker, info, lines);
     },
   };
@@ -106,7 +131,7 @@ async function look(docker: Docker, socket: string): Promise<KmsContainer | unde
   const inspected = await inspectThree(docker, namesFor(socket));
   const info = heirOf(inspected);
   if (info === undefined) return undefined;
-  const states = statesOf(inspected);
+  const tried = await inspect(docker, trialOf(socket).name);
   return {
     name: namesFor(socket)(inUse),
     socket,
@@ -114,7 +139,7 @@ async function look(docker: Docker, socket: string): Promise<KmsContainer | unde
     running: info.State.Running && !info.State.Paused,
     startedAt: info.State.StartedAt,
     hasFormer: inspected[old] !== undefined && info !== inspected[old],
-    interrupted: isInterrupted(states),
+    interrupted: isInterrupted(statesOf(inspected)) || tried !== undefined,
   };
 }
 
@@ -129,7 +154,30 @@ function namesFor(socket: string): NameOf {
   return (role) => ({ [inUse]: name, [fresh]: `${name}-new`, [old]: `${name}-old` })[role];
 }
 
-function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition): object {
+/** The one that is tried out, and where its socket lies on the host. */
+function trialOf(socket: string): { readonly name: string; readonly socket: string } {
+  const folder = posix.dirname(socket);
+  return { name: `${namesFor(socket)(inUse)}-try`, socket: `${folder}.tsrke-try/${posix.basename(socket)}` };
+}
+
+/** As it will be, but for the place of its socket on the host; it neither comes back nor counts as the plugin. */
+function trialContainerOf(definition: KmsDefinition): object {
+  const { socket, binds } = definition;
+  const folder = posix.dirname(socket);
+  const others = binds.filter((bind) => bind.split(':')[1]?.replace(/\/+$/, '') !== folder);
+  const aside = `${posix.dirname(trialOf(socket).socket)}:${folder}`;
+  const {
+    HostConfig: host,
+    Labels: _labels,
+    ...container
+  } = containerOf({
+    ...definition,
+    binds: [...others, aside],
+  });
+  return { ...container, HostConfig: { ...host, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 } } };
+}
+
+function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition) {
   const folder = posix.dirname(socket);
   const isBound = binds.some((bind) => bind.split(':')[1]?.replace(/\/+$/, '') === folder);
   return {
@@ -156,7 +204,7 @@ async function pull(docker: Docker, node: NodeName, image: string, signal: Abort
     });
   let told: string;
   try {
-    const stream = (await docker.pull(image));
+    const stream = await docker.pull(image);
     told = (await bytesOf(node, stream, signal)).toString();
   } catch (error) {
     if (!(error instanceof TsrkeError) || error.code !== 'DOCKER') throw error;
