@@ -22,6 +22,7 @@ const onBothLabs = [
   'reload',
   'kms',
   'kms-v1',
+  'kms-plugin',
   'secrecy',
   'steps',
   // Elsewhere all of the memory lab's hosts are behind a bastion of its own.

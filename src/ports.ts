@@ -203,6 +203,64 @@ export interface KmsPlugins {
   plugin(node: NodeName, path: string, version: 'v1' | 'v2'): KmsPlugin;
 }
 
+/** The container of a KMS plugin as it is wanted: `env` may be credentials, and is never shown. */
+export interface KmsDefinition {
+  readonly image: string;
+  /** Words for the image's entrypoint. */
+  readonly command: readonly string[];
+  /** `NAME=value`. */
+  readonly env: readonly string[];
+  readonly binds: readonly string[];
+  /** Path on the node and in the container; its folder is bound by itself. */
+  readonly socket: string;
+  /** Of all the above; what is there carries it as a label. */
+  readonly hash: string;
+}
+
+/** A KMS plugin's container that tsrke has made. */
+export interface KmsContainer {
+  readonly name: string;
+  readonly socket: string;
+  /** Of the definition that it was made from. */
+  readonly hash: string;
+  /** Docker keeps it up: it may just be starting again. */
+  readonly running: boolean;
+  /** As ApiserverContainer's. */
+  readonly startedAt: string;
+  /** The one that it takes the place of is still kept aside. */
+  readonly hasFormer: boolean;
+  /** As ApiserverContainer's, or a trial was. */
+  readonly interrupted: boolean;
+}
+
+/** KMS plugins that tsrke runs as containers, one for each socket of a node. */
+export interface KmsContainers {
+  list(node: NodeName, signal: AbortSignal): Promise<readonly KmsContainer[]>;
+  /** Pulls it where the node does not have it. Throws DOCKER. */
+  needImage(node: NodeName, image: string, signal: AbortSignal): Promise<void>;
+  /** Makes and starts the first one of its socket. It comes back with the node. */
+  create(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<void>;
+  /**
+   * Stops the one in use and starts a new one beside it, whose socket no kube-apiserver sees: it lies at the path that
+   * this resolves to. Until `endTrial`; `finish` ends it too, and starts the one in use again.
+   */
+  tryOut(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<string>;
+  /** Whether the one that is tried out still runs. */
+  isTried(node: NodeName, socket: string, signal: AbortSignal): Promise<boolean>;
+  /** Removes it; the one in use stays stopped. */
+  endTrial(node: NodeName, socket: string, signal: AbortSignal): Promise<void>;
+  /** Puts a new one in the place of the one that is there, which is kept aside until `settle`. */
+  exchange(node: NodeName, definition: KmsDefinition, signal: AbortSignal): Promise<void>;
+  /** Ends an exchange: `keep` the new one, or put the former one `back` and start it. */
+  settle(node: NodeName, socket: string, which: 'keep' | 'back', signal: AbortSignal): Promise<void>;
+  /** Starts it, or finishes what was cut off; a former one stays aside. */
+  finish(node: NodeName, socket: string, signal: AbortSignal): Promise<void>;
+  /** Removes whatever there is of it; nothing is fine. */
+  remove(node: NodeName, socket: string, signal: AbortSignal): Promise<void>;
+  /** Its last log lines, oldest first, as the plugin wrote them. */
+  logs(node: NodeName, socket: string, lines: number, signal: AbortSignal): Promise<string[]>;
+}
+
 export interface Clock {
   now(): Date;
   /** Rejects with the signal's reason when aborted. */

@@ -94,6 +94,20 @@ function stepLines(
       ),
     ];
   }
+  if (!('file' in step)) {
+    const does = {
+      created: 'create and start',
+      recreated: 'recreate',
+      started: 'start',
+      removed: 'remove',
+    };
+    return [
+      head,
+      ...step.nodes.flatMap(({ node, socket, container }) =>
+        wrap(`${node}: ${does[container]} the container of the KMS plugin at ${socket}`, width, 3),
+      ),
+    ];
+  }
   return [
     head,
     ...wrap(step.file, width, 3).map(dim),

@@ -6,6 +6,7 @@ import type { Document } from './document.ts';
 import { excerpt } from './excerpt.ts';
 import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
 import type { Schema } from './keys.ts';
+import { checkKmsPlugins } from './kms-plugins.ts';
 import { checkRules } from './rules.ts';
 
 const validate = new Ajv({ allErrors: true, allowUnionTypes: true, verbose: true }).compile(clusterSchema);
@@ -31,6 +32,7 @@ export function check(
   checkNodes(raw, report);
   checkBastion(raw, report);
   checkEncryption(raw, report);
+  checkKmsPlugins(raw, report);
   checkRules(raw, report);
 
   return found

@@ -9,6 +9,7 @@ import { escapePointer, parseDocument } from './document.ts';
 import type { Document } from './document.ts';
 import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
 import type { Schema } from './keys.ts';
+import { kmsPluginsOf, socketBinds, type KmsPluginWish } from './kms-plugins.ts';
 
 export interface LoadOptions {
   /** Leave keys that nobody knows alone, as RKE does. */
@@ -47,8 +48,10 @@ export interface ClusterConfig {
   ignoreDockerVersion: boolean;
   prefixPath: string;
   encryption: EncryptionWish;
-  /** `services.kube-api.extra_binds`. */
+  /** `services.kube-api.extra_binds`, and the folders of the sockets of `kmsPlugins`. */
   extraBinds: readonly string[];
+  /** Those that tsrke runs itself. */
+  kmsPlugins: readonly KmsPluginWish[];
 }
 
 /** `services.kube-api.secrets_encryption_config`. */
@@ -97,6 +100,8 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
   const kubeApi = map(map(raw['services'])['kube-api']);
   const encryption = map(kubeApi['secrets_encryption_config']);
   const customConfig = encryption['custom_config'] ?? undefined;
+  const extraBinds = list(kubeApi['extra_binds']).map(String);
+  const kmsPlugins = kmsPluginsOf(encryption['kms_plugin']);
   const bastion = map(raw['bastion_host']);
   const bastionAddress = text(bastion['address']);
   return {
@@ -118,7 +123,8 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
         encryption['resources'] === undefined ? ['secrets'] : list(encryption['resources']).map(String),
       maxKeyAge: durationOf(text(encryption['max_key_age']) ?? ''),
     },
-    extraBinds: list(kubeApi['extra_binds']).map(String),
+    extraBinds: [...extraBinds, ...socketBinds(kmsPlugins, extraBinds)],
+    kmsPlugins,
   };
 }
 

@@ -2,16 +2,26 @@
 import { isMap } from './keys.ts';
 
 /** Of `services.kube-api.secrets_encryption_config`. */
-const fields = ['provider', 'resources', 'max_key_age'] as const;
+const fields = ['provider', 'resources', 'max_key_age', 'kms_plugin'] as const;
 
-/** What the file says of them, in its own keys and at its own place; none: undefined. */
+/** What the file says of them, in its own keys and at its own place, credentials left out; none: undefined. */
 export function ownFieldsOf(raw: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined {
   const services = isMap(raw['services']) ? raw['services'] : {};
   const api = isMap(services['kube-api']) ? services['kube-api'] : {};
   const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
-  const said = fields.flatMap((name) => (wish[name] == null ? [] : [[name, wish[name]] as const]));
+  const said = fields.flatMap((name) =>
+    wish[name] == null ? [] : [[name, kept(name, wish[name])] as const],
+  );
   if (said.length === 0) return undefined;
   return { services: { 'kube-api': { secrets_encryption_config: Object.fromEntries(said) } } };
+}
+
+/** The environment of a KMS plugin may hold credentials, which the state has no use for: of it only the names. */
+function kept(name: (typeof fields)[number], value: unknown): unknown {
+  if (name !== 'kms_plugin') return value;
+  if (Array.isArray(value)) return value.map((each) => kept(name, each));
+  if (!isMap(value) || !Array.isArray(value['env'])) return value;
+  return { ...value, env: value['env'].map((each) => String(each).replace(/=.*/s, '')) };
 }
 
 /** The file without them: as RKE would read it. */

@@ -12,12 +12,12 @@ import type { Line } from './plan.ts';
 import type { World } from './world.ts';
 
 /** A plugin as one node will use it. */
-interface Use {
+export interface Use {
   readonly node: NodeName;
   readonly plugin: KmsPlugin;
 }
 
-interface Wrapped {
+export interface Wrapped {
   readonly by: NodeName;
   readonly plain: Buffer;
   readonly key: WrappedKey;
@@ -128,9 +128,10 @@ function mountedAt(
   );
 }
 
-async function tryAlone(
+/** Healthy, and with the key id that it says. Throws KMS_UNHEALTHY or KMS_KEYS_DIFFER. */
+export async function tryAlone(
   { node, plugin }: Use,
-  { name, apiVersion }: KmsProvider,
+  { name, apiVersion }: Pick<KmsProvider, 'name' | 'apiVersion'>,
   signal: AbortSignal,
 ): Promise<Wrapped> {
   const status = await plugin.status(signal);
@@ -155,10 +156,11 @@ async function tryAlone(
   return { by: node, plain, key };
 }
 
-async function tryTogether(
+/** It decrypts all of these. Throws KMS_KEYS_DIFFER. */
+export async function tryTogether(
   { node, plugin }: Use,
   wrapped: readonly Wrapped[],
-  { name }: KmsProvider,
+  { name }: Pick<KmsProvider, 'name'>,
   signal: AbortSignal,
 ): Promise<void> {
   for (const each of wrapped) {

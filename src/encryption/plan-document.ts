@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
+import { outlineOf, type KmsWish } from './kms-containers.ts';
 import type { Look } from './observe.ts';
 import type { PlannedStep } from './preview.ts';
 import type { Wanted } from './wanted.ts';
@@ -59,7 +60,12 @@ export interface PlanDocument {
   readonly world: PlannedWorld;
 }
 
-export function worldOf(seen: Look, state: ClusterState, wanted: Wanted): PlannedWorld {
+export function worldOf(
+  seen: Look,
+  state: ClusterState,
+  wanted: Wanted,
+  plugins: readonly KmsWish[],
+): PlannedWorld {
   const { serial, lineage } = state.tsrke;
   const { currentState, desiredState } = state.document;
   const texts = [currentState?.encryptionConfig, desiredState?.encryptionConfig, state.tsrke.transition];
@@ -70,7 +76,7 @@ export function worldOf(seen: Look, state: ClusterState, wanted: Wanted): Planne
       ...(serial === 0 ? {} : { lineage }),
       sha256: hashOf(texts),
     },
-    wanted: hashOf(wanted),
+    wanted: hashOf(plugins.length === 0 ? wanted : [wanted, plugins.map(outlineOf)]),
     nodes: seen.members.map(({ node, flag, onDisk, loaded, ready, binds }) => ({
       ...{ node, flag, ...(onDisk === undefined ? {} : { file: onDisk.sha256 }), loaded, ready, binds },
     })),

@@ -69,11 +69,13 @@ export type Line =
 
 /** What each line does, for people. */
 export const lineTitles = {
+  plugins: 'run the KMS plugins of cluster.yml',
   read: 'make every key readable on every node',
   write: 'write with the wanted key',
   rewrite: 'rewrite, and prove it in etcd',
   prune: 'remove what is no longer needed',
   remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
+  unplug: 'remove KMS plugins that cluster.yml no longer has',
 } as const;
 
 export const done: Line = { kind: 'done' };

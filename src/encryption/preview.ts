@@ -24,7 +24,21 @@ export interface RewriteStep {
   readonly resources: readonly { readonly resource: string; readonly objects?: number }[];
 }
 
-export type PlannedStep = FileStep | RewriteStep;
+/** One after the other, in this order. */
+export interface PluginStep {
+  readonly line: 'plugins' | 'unplug';
+  readonly nodes: readonly {
+    readonly node: NodeName;
+    /** Where the plugin listens. */
+    readonly socket: string;
+    readonly container: 'created' | 'recreated' | 'started' | 'removed';
+  }[];
+}
+
+/** Of a line of the engine. */
+export type LineStep = FileStep | RewriteStep;
+
+export type PlannedStep = LineStep | PluginStep;
 
 const stillToBeMade = new Secret(Buffer.alloc(32).toString('base64'));
 
@@ -47,8 +61,8 @@ export function stepsOf(
   seen: Seen,
   objects: (resource: string) => number | undefined,
   reloads: ReadonlySet<NodeName>,
-): PlannedStep[] {
-  const steps: PlannedStep[] = [];
+): LineStep[] {
+  const steps: LineStep[] = [];
   let now = seen;
   for (const line of lines) {
     if (line.kind === 'done') break;
@@ -113,7 +127,7 @@ export function filmWithPrints(file: ProviderFile): string {
 }
 
 export function restartsOf(steps: readonly PlannedStep[]): number {
-  const nodes = steps.flatMap((step) => (step.line === 'rewrite' ? [] : step.nodes));
+  const nodes = steps.flatMap((step) => ('file' in step ? step.nodes : []));
   return nodes.filter(({ apiserver }) => apiserver !== 'left alone').length;
 }
 

@@ -3,6 +3,7 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  KmsContainers,
   KmsPlugins,
   KubeApi,
   NodeFiles,
@@ -21,6 +22,7 @@ export interface World {
   /** kube-apiserver's --etcd-prefix. */
   readonly etcdPrefix: string;
   readonly plugins: KmsPlugins;
+  readonly kmsContainers: KmsContainers;
   readonly binds: WantedBinds;
   /** Names of keys that the state here lacks and the cluster's own copy of it has. */
   readonly keysElsewhere: readonly string[];

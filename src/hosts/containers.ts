@@ -2,16 +2,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
-import { statusOf, unless } from './docker-client.ts';
+import { demultiplex, statusOf, unless } from './docker-client.ts';
 import { fresh, heir, inUse, old } from './recreation.ts';
 import type { Containers, ContainerState } from './recreation.ts';
 
 /** `docker inspect` of each of the three that exists. */
 export type Inspected = Readonly<Partial<Record<keyof Containers, ContainerInspectInfo>>>;
 
-export async function inspectApiserver(docker: Docker): Promise<Inspected> {
+/** What a container that is recreated is called in each of its three roles; for kube-apiserver the role is the name. */
+export type NameOf = (role: keyof Containers) => string;
+
+export const apiserverName: NameOf = (role) => role;
+
+export async function inspectThree(docker: Docker, nameOf: NameOf): Promise<Inspected> {
   const found = await Promise.all(
-    ([inUse, fresh, old] as const).map(async (name) => [name, await inspect(docker, name)] as const),
+    ([inUse, fresh, old] as const).map(async (role) => [role, await inspect(docker, nameOf(role))] as const),
   );
   return Object.fromEntries(found.filter(([, info]) => info !== undefined));
 }
@@ -85,4 +90,21 @@ export async function remove(docker: Docker, name: string, signal: AbortSignal):
       await delay(250, undefined, { signal });
     }
   }
+}
+
+/** A container's last log lines, oldest first. */
+export async function logsOf(docker: Docker, info: ContainerInspectInfo, lines: number): Promise<string[]> {
+  const raw: unknown = await docker
+    .getContainer(info.Id)
+    .logs({ stdout: true, stderr: true, tail: lines, follow: false });
+  // With a terminal there is nothing to take apart, and docker-modem parses what happens to be JSON.
+  const text = !Buffer.isBuffer(raw)
+    ? JSON.stringify(raw)
+    : info.Config.Tty
+      ? raw.toString()
+      : demultiplex(raw);
+  return text
+    .split(/\r?\n/)
+    .filter((line) => line !== '')
+    .slice(-lines);
 }

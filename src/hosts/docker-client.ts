@@ -32,8 +32,8 @@ export class DockerClients {
     this.#timeout = timeout;
   }
 
-  /** A client whose calls all end with the signal, in its reason. */
-  async for(host: DockerHost, signal: AbortSignal): Promise<Docker> {
+  /** A client whose calls all end with the signal, in its reason. `timeout`: other than that of all others. */
+  async for(host: DockerHost, signal: AbortSignal, timeout = this.#timeout): Promise<Docker> {
     let api = this.#apis.get(host.name);
     if (api === undefined) {
       const { ApiVersion, MinAPIVersion } = (await this.#client(host, signal).version()) as {
@@ -43,10 +43,10 @@ export class DockerClients {
       api = newer(MinAPIVersion ?? '1.12', older(ApiVersion, newestApi));
       this.#apis.set(host.name, api);
     }
-    return this.#client(host, signal, `v${api}`);
+    return this.#client(host, signal, `v${api}`, timeout);
   }
 
-  #client(host: DockerHost, signal: AbortSignal, version?: string): Docker {
+  #client(host: DockerHost, signal: AbortSignal, version?: string, limit = this.#timeout): Docker {
     const docker = withoutDockerEnvironment(
       () =>
         new Docker({
@@ -61,7 +61,7 @@ export class DockerClients {
     // Every call of dockerode ends up here.
     docker.modem.dial = (options, callback) => {
       const call = `docker ${options.method ?? 'GET'} ${options.path.replace(/\?.*/, '')}`;
-      const timeout = AbortSignal.timeout(this.#timeout);
+      const timeout = AbortSignal.timeout(limit);
       const either = AbortSignal.any([signal, timeout]);
       const begun = performance.now();
       let ended = false;
@@ -71,7 +71,12 @@ export class DockerClients {
         either.removeEventListener('abort', aborted);
         const took = duration(performance.now() - begun);
         this.#report.debug(`${call.replace(/[0-9a-f]{64}/g, (id) => id.slice(0, 12))} ${took}`, host.name);
-        callback?.(error === null ? null : this.#translate(error, call, host, signal, timeout), result);
+        callback?.(
+          error === null
+            ? null
+            : this.#translate(error, call, host, signal, timeout.aborted ? limit : undefined),
+          result,
+        );
       };
       // node:http takes notice of an abort only once it has a socket, and SSH may be slow to give one.
       const aborted = () => end(either.reason as Error, null);
@@ -81,12 +86,19 @@ export class DockerClients {
     return docker;
   }
 
-  #translate(error: Error, call: string, host: DockerHost, signal: AbortSignal, timeout: AbortSignal): Error {
+  /** `waited`: milliseconds until it was given up. */
+  #translate(
+    error: Error,
+    call: string,
+    host: DockerHost,
+    signal: AbortSignal,
+    waited: number | undefined,
+  ): Error {
     if (signal.aborted) return signal.reason as Error;
     // The stream itself could not be opened: said already.
     if (error instanceof TsrkeError) return error;
-    if (timeout.aborted) {
-      return new TsrkeError('DOCKER', `no answer to ${call} within ${duration(this.#timeout)}`, {
+    if (waited !== undefined) {
+      return new TsrkeError('DOCKER', `no answer to ${call} within ${duration(waited)}`, {
         node: host.name,
         cause: error,
         next: `see that Docker on ${host.name} works (\`docker ps\` there), then run the same command again`,

@@ -3,21 +3,11 @@ import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
 import { TsrkeError } from '../errors.ts';
 import type { ApiserverContainer, ContainerRuntime, Markers, NodeName, Report } from '../ports.ts';
-import {
-  create,
-  heirOf,
-  inspect,
-  inspectApiserver,
-  isUp,
-  policyOf,
-  remove,
-  start,
-  statesOf,
-  stop,
-} from './containers.ts';
-import { demultiplex, unless } from './docker-client.ts';
-import { argumentsOf, fresh, inUse, isInterrupted, nextMove, old, withArguments } from './recreation.ts';
-import type { Command, Move } from './recreation.ts';
+import { apiserverName, create, heirOf, inspect, inspectThree, isUp, logsOf } from './containers.ts';
+import { remove, start, statesOf } from './containers.ts';
+import { unless } from './docker-client.ts';
+import { exchange, finishExchange, isExchangeOpen, settleExchange, type Exchanged } from './exchange.ts';
+import { argumentsOf, inUse, isInterrupted, withArguments, type Command } from './recreation.ts';
 
 export interface DockerOptions {
   /** A client for the node whose calls end with the signal. */
@@ -27,63 +17,16 @@ export interface DockerOptions {
   readonly stopTimeout: number;
 }
 
-interface RestartPolicy {
-  readonly Name: string;
-  readonly MaximumRetryCount: number;
-}
-
-/** RKE's policy for kube-apiserver, for one that has lost its own. */
-const rkePolicy: RestartPolicy = { Name: 'always', MaximumRetryCount: 0 };
-const noPolicy: RestartPolicy = { Name: 'no', MaximumRetryCount: 0 };
-
 export function dockerRuntime(options: DockerOptions): ContainerRuntime & Markers {
   const { report, stopTimeout } = options;
 
-  async function finish(
-    node: NodeName,
-    signal: AbortSignal,
-    until: Move['kind'] | undefined,
-    policy: RestartPolicy = rkePolicy,
-  ): Promise<void> {
+  async function exchanged(node: NodeName, signal: AbortSignal): Promise<Exchanged> {
     const docker = await options.docker(node, signal);
-    // Far more than there can be; looking again after each move is what makes any of them repeatable.
-    for (let moves = 0; moves < 30; moves++) {
-      signal.throwIfAborted();
-      const inspected = await inspectApiserver(docker);
-      if (Object.keys(inspected).length === 0) throw missing(node);
-      const move = nextMove(statesOf(inspected));
-      if (move === undefined || move.kind === until) return;
-      await make(docker, move, restartPolicy(inspected[old]) ?? policy, signal);
-    }
-    throw new TsrkeError('DOCKER', 'the kube-apiserver containers keep changing', {
-      node,
-      next: 'see with `docker ps -a` who else is at work on this node, then run the same command again',
-    });
-  }
-
-  async function make(docker: Docker, move: Move, policy: RestartPolicy, signal: AbortSignal): Promise<void> {
-    switch (move.kind) {
-      case 'start':
-        return start(docker, move.name);
-      case 'stop':
-        return stop(docker, move.name, stopTimeout);
-      case 'unpause':
-        await docker.getContainer(move.name).unpause();
-        return;
-      case 'remove':
-      case 'remove-fallback':
-        return remove(docker, move.name, signal);
-      case 'rename':
-        await docker.getContainer(move.name).rename({ name: move.to });
-        return;
-      case 'restore-policy':
-        await docker.getContainer(move.name).update({ RestartPolicy: policy });
-        return;
-    }
+    return { docker, node, nameOf: apiserverName, stopTimeout, missing: () => missing(node) };
   }
 
   async function someApiserver(docker: Docker, node: NodeName): Promise<ContainerInspectInfo> {
-    const info = heirOf(await inspectApiserver(docker));
+    const info = heirOf(await inspectThree(docker, apiserverName));
     if (info === undefined) throw missing(node);
     return info;
   }
@@ -96,7 +39,7 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
 
     async apiserver(node, signal): Promise<ApiserverContainer | undefined> {
       const docker = await options.docker(node, signal);
-      const inspected = await inspectApiserver(docker);
+      const inspected = await inspectThree(docker, apiserverName);
       const info = heirOf(inspected);
       if (info === undefined) return undefined;
       return {
@@ -120,61 +63,26 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
     },
 
     async recreateApiserver(node, change, signal) {
-      const docker = await options.docker(node, signal);
-      if (isInterrupted(statesOf(await inspectApiserver(docker)))) await finish(node, signal, undefined);
+      const one = await exchanged(node, signal);
+      const { docker } = one;
+      if (await isExchangeOpen(one)) await finishExchange(one, signal);
       const info = await inspect(docker, inUse);
       if (info === undefined) throw missing(node);
-      const definition = definitionOf(info, change, await imageFor(docker, node, info));
-      if (!(await create(docker, fresh, definition))) {
-        throw new TsrkeError('DOCKER', `a container named ${fresh} has just appeared`, {
-          node,
-          next: 'see who else is at work on this node, then run the same command again',
-        });
-      }
-      // From here on the new one is the successor: see nextMove.
-      await docker.getContainer(inUse).update({ RestartPolicy: noPolicy });
-      await finish(node, signal, 'remove-fallback');
+      await exchange(one, definitionOf(info, change, await imageFor(docker, node, info)), signal);
     },
 
     async settleApiserver(node, which, signal) {
-      if (which === 'keep') return finish(node, signal, undefined);
-      const docker = await options.docker(node, signal);
-      const inspected = await inspectApiserver(docker);
-      if (inspected[old] === undefined) {
-        throw new TsrkeError('DOCKER', `there is no ${old} to go back to`, {
-          node,
-          next: 'run the same command again; it looks at what is there and goes on from it',
-        });
-      }
-      if (inspected[fresh] !== undefined) await remove(docker, fresh, signal);
-      // Without its policy the new one is on its way out, whatever happens next: see nextMove.
-      await docker.getContainer(old).update({ RestartPolicy: noPolicy });
-      if (inspected[inUse] !== undefined) {
-        await docker.getContainer(inUse).update({ RestartPolicy: noPolicy });
-      }
-      await finish(node, signal, undefined, restartPolicy(inspected[inUse] ?? inspected[fresh]));
+      await settleExchange(await exchanged(node, signal), which, signal);
     },
 
     async finishRecreation(node, signal) {
-      await finish(node, signal, undefined);
+      await finishExchange(await exchanged(node, signal), signal);
     },
 
     async logs(node, lines, signal) {
       const docker = await options.docker(node, signal);
       const info = await someApiserver(docker, node);
-      const raw: unknown = await docker
-        .getContainer(info.Id)
-        .logs({ stdout: true, stderr: true, tail: lines, follow: false });
-      // With a terminal there is nothing to take apart, and docker-modem parses what happens to be JSON.
-      const text = !Buffer.isBuffer(raw)
-        ? JSON.stringify(raw)
-        : info.Config.Tty
-          ? raw.toString()
-          : demultiplex(raw);
-      return text
-        .split(/\r?\n/)
-        .filter((line) => line !== '')
-        .slice(-lines);
+      return logsOf(docker, info, lines);
     },
 
     async marker(node, name, signal) {
@@ -243,12 +151,6 @@ function definitionOf(
   // Docker names such containers after the host by itself, and refuses to be told.
   if (sharesHostname(info)) delete config['Hostname'];
   return config;
-}
-
-/** A container's restart policy, if it has one. */
-function restartPolicy(info: ContainerInspectInfo | undefined): RestartPolicy | undefined {
-  if (info === undefined || policyOf(info) === 'no') return undefined;
-  return { Name: policyOf(info), MaximumRetryCount: info.HostConfig.RestartPolicy?.MaximumRetryCount ?? 0 };
 }
 
 /** dockerode's types say less than Docker sends. */

@@ -10,7 +10,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 import { extract, pack } from 'tar-stream';
 import { TsrkeError } from '../errors.ts';
 import type { NodeFile, NodeFiles, NodeName } from '../ports.ts';
-import { create, heirOf, inspect, inspectApiserver, isUp, remove, start } from './containers.ts';
+import { apiserverName, create, heirOf, inspect, inspectThree, isUp, remove, start } from './containers.ts';
 import { bytesOf, demultiplex, statusOf } from './docker-client.ts';
 
 /** The one-shot container that stands in for a kube-apiserver that does not run; removed afterwards, or by `clear`. */
@@ -94,7 +94,7 @@ export function dockerFiles(options: {
 }
 
 async function container(docker: Docker, node: NodeName): Promise<ContainerInspectInfo> {
-  const info = heirOf(await inspectApiserver(docker));
+  const info = heirOf(await inspectThree(docker, apiserverName));
   if (info !== undefined) return info;
   throw new TsrkeError('APISERVER_MISSING', 'there is no kube-apiserver container to reach files through', {
     node,

@@ -1,11 +1,21 @@
 /** The nodes of a cluster as reached over SSH: files, Docker, and streams to their ports. */
 import { TsrkeError } from '../errors.ts';
 import { openPlugin } from '../kms/plugin.ts';
-import type { ContainerRuntime, Dial, KmsPlugins, Markers, NodeFiles, NodeName, Report } from '../ports.ts';
+import type {
+  ContainerRuntime,
+  Dial,
+  KmsContainers,
+  KmsPlugins,
+  Markers,
+  NodeFiles,
+  NodeName,
+  Report,
+} from '../ports.ts';
 import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
 import { dockerFiles } from './files.ts';
 import type { HostKeys } from './host-keys.ts';
+import { kmsContainers } from './kms-containers.ts';
 import type { SshTarget } from './ssh-auth.ts';
 import { SshConnection } from './ssh-connection.ts';
 
@@ -33,6 +43,7 @@ export interface Hosts {
   readonly runtime: ContainerRuntime & Markers;
   readonly dial: Dial;
   readonly plugins: KmsPlugins;
+  readonly kmsContainers: KmsContainers;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
   /** Ends all connections; nothing can be reached any more. */
@@ -64,15 +75,17 @@ export function connectHosts(options: HostsOptions): Hosts {
     });
   };
 
-  const docker = async (node: NodeName, signal: AbortSignal) => {
+  const docker = async (node: NodeName, signal: AbortSignal, timeout?: number) => {
     signal.throwIfAborted();
     const { connection, dockerSocket } = host(node);
-    return clients.for({ name: node, dial: () => connection.openSocket(dockerSocket) }, signal);
+    return clients.for({ name: node, dial: () => connection.openSocket(dockerSocket) }, signal, timeout);
   };
+  const stopTimeout = options.stopTimeout ?? 2;
 
   return {
     files: dockerFiles({ docker }),
-    runtime: dockerRuntime({ docker, report: options.report, stopTimeout: options.stopTimeout ?? 2 }),
+    runtime: dockerRuntime({ docker, report: options.report, stopTimeout }),
+    kmsContainers: kmsContainers({ docker, stopTimeout }),
     dial: async (node, address, port) => host(node).connection.openPort(address, port),
     plugins: {
       plugin: (node, path, version) =>

@@ -60,6 +60,9 @@ export class DockerApi {
       const { id } = engine.create(query.get('name') ?? '', definition, now);
       return json(201, { Id: id, Warnings: [] });
     }
+    if (call === 'POST /images/create') {
+      return this.#pull(query.get('fromImage') ?? '', query.get('tag') ?? 'latest');
+    }
     if (call === 'GET /containers/json') return json(200, this.#list(query.get('all')));
     const [, image] = /^GET \/images\/(.+)\/json$/.exec(call) ?? [];
     if (image !== undefined) return this.#image(decodeURIComponent(image));
@@ -141,6 +144,27 @@ export class DockerApi {
     const { images } = this.#engine;
     const id = images.get(name) ?? [...images.values()].find((each) => each === name);
     return id === undefined ? json(404, { message: `No such image: ${name}` }) : json(200, { Id: id });
+  }
+
+  /** Docker answers 200 before it knows, and tells in the stream what became of it. */
+  #pull(repository: string, tag: string): HttpAnswer {
+    const name = `${repository}:${tag}`;
+    const lines = this.#engine.pull(name)
+      ? [
+          { status: `Pulling from ${repository}`, id: tag },
+          { status: `Status: Image is up to date for ${name}` },
+        ]
+      : [
+          {
+            errorDetail: { message: `manifest for ${name} not found` },
+            error: `manifest for ${name} not found`,
+          },
+        ];
+    return {
+      status: 200,
+      headers: { 'content-type': 'application/json' },
+      body: Buffer.from(lines.map((line) => `${JSON.stringify(line)}\r\n`).join('')),
+    };
   }
 
   #exec(id: string, action: string): HttpAnswer {

@@ -75,6 +75,8 @@ const steadyAfter = 10_000;
 export class DockerEngine {
   readonly host: Host;
   readonly images = new Map<string, string>();
+  /** Images that can be pulled. */
+  readonly registry = new Set<string>();
   readonly #containers: Container[] = [];
   readonly #start: (container: Container, now: number) => Process | undefined;
   readonly #changed: () => void;
@@ -97,6 +99,14 @@ export class DockerEngine {
 
   addImage(name: string): void {
     this.images.set(name, `sha256:${createHash('sha256').update(name).digest('hex')}`);
+  }
+
+  /** false: the registry has no such image. */
+  pull(name: string): boolean {
+    if (!this.registry.has(name)) return false;
+    this.addImage(name);
+    this.#changed();
+    return true;
   }
 
   find(name: string): Container | undefined {

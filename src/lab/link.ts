@@ -5,6 +5,7 @@
 import { TsrkeError } from '../errors.ts';
 import { dockerRuntime } from '../hosts/docker.ts';
 import { dockerFiles } from '../hosts/files.ts';
+import { kmsContainers } from '../hosts/kms-containers.ts';
 import type { Etcd, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
 import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
@@ -27,6 +28,7 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
       markers: runtime,
       kube: kubeApi(surface, effects),
       plugins: pluginsOf(surface, effects),
+      kmsContainers: kmsContainers({ docker, stopTimeout: 60 }),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
       hostKeysSeen: () => ({}),

@@ -16,6 +16,7 @@ import { Host } from './host.ts';
 import type { Kind, KubeObject } from './kinds.ts';
 import { answerKube } from './kube-api.ts';
 import { KubeRefusal } from './kube-status.ts';
+import { kmsImage, KmsProcess, startKmsPlugin } from './kms-container.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
 import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
@@ -133,8 +134,21 @@ export class LabModel implements LabSurface {
   }
 
   plugin(node: NodeName, path: string): KmsPlugin | undefined {
-    const found = this.#of(node).host.powered ? this.#options.plugins(node, `unix://${path}`) : undefined;
+    this.advance();
+    if (!this.#of(node).host.powered) return undefined;
+    const found = this.#pluginAt(node, `unix://${path}`, path);
     return found?.up === true ? found : undefined;
+  }
+
+  /** `path`: of the host; undefined: nothing in a container is reached. */
+  #pluginAt(node: NodeName, endpoint: string, path: string | undefined): KmsPlugin | undefined {
+    const outside = this.#options.plugins(node, endpoint);
+    if (outside?.up === true || path === undefined) return outside;
+    for (const { process, status } of this.#of(node).engine.containers) {
+      if (status !== 'running' || !(process instanceof KmsProcess)) continue;
+      if (process.socket === path) return process.plugin;
+    }
+    return outside;
   }
 
   readonly etcd: LabSurface['etcd'] = {
@@ -282,11 +296,13 @@ export class LabModel implements LabSurface {
     };
     const host = new Host(node, changed);
     const engine = new DockerEngine(host, (container, now) => this.#process(container, host, now), changed);
+    for (const tag of ['1', '2']) engine.registry.add(`${kmsImage}:${tag}`);
     return { host, engine, api: new DockerApi(engine) };
   }
 
   #process(container: Container, host: Host, now: number): Process | undefined {
     const { Entrypoint = null, Cmd = null, Image } = container.config;
+    if (Image.split(':')[0] === kmsImage) return startKmsPlugin(container, now);
     if (Image !== hyperkube(this.#options.minor) || Entrypoint?.includes('kube-apiserver') !== true) {
       const staysUp = container.name === 'etcd';
       return staysUp ? { ends: undefined, advance: () => undefined } : undefined;
@@ -295,7 +311,8 @@ export class LabModel implements LabSurface {
     const around: Surroundings = {
       etcd: this.store,
       etcdAnswers: () => this.#etcdAnswers(),
-      plugin: (endpoint) => this.#options.plugins(host.node.name, endpoint),
+      plugin: (endpoint) =>
+        this.#pluginAt(host.node.name, endpoint, hostPathOf(container, endpoint.replace('unix://', ''))),
       canSync: () => this.#now() >= (this.unreadyUntil.get(host.node.name) ?? 0),
       readFile: (path) => {
         const hostPath = hostPathOf(container, path);

@@ -98,6 +98,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         etcds,
         etcdPrefix: prefix,
         plugins: links.plugins,
+        kmsContainers: links.kmsContainers,
         binds: { wanted: config.extraBinds, former: recordedBinds(state) },
         keysElsewhere: met.lacks,
         minor: Number(/^v?1\.(\d+)/.exec(config.kubernetesVersion ?? defaultVersion)?.[1]),

@@ -6,6 +6,8 @@ import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '.
 import { carryOut, requestsEndIn, withFinished, type Outcome } from '../encryption/apply.ts';
 import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
+import { definitionOf } from '../encryption/kms-containers.ts';
+import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms-run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
 import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
@@ -13,7 +15,7 @@ import { heldAt, nextStep } from '../encryption/steps.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
-import type { Report } from '../ports.ts';
+import type { KmsDefinition, Report } from '../ports.ts';
 import { serialiseState, stale, type ClusterState, type Held, type JsonObject } from '../state/rkestate.ts';
 import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
@@ -49,6 +51,8 @@ export interface Found {
   readonly seen: Look;
   readonly state: ClusterState;
   readonly wanted: Wanted;
+  /** KMS plugins that tsrke is to run. */
+  readonly plugins: readonly KmsDefinition[];
 }
 
 /** What a run needs besides its options; tests plug a lab's model in here. */
@@ -97,11 +101,14 @@ async function change(
 ): Promise<string> {
   const { action, report, signal } = options;
   const { state: before, copyAgrees } = cluster;
-  const { world, binds, seen, now, chosen } = await decide(wanted, cluster, { newKey, namedKey }, options);
-  options.approve?.({ seen, state: before, wanted });
+  const decided = await decide(wanted, cluster, { newKey, namedKey }, options);
+  const { world, binds, now, chosen } = decided;
+  const definitions = config.kmsPlugins.map(definitionOf);
+  options.approve?.({ seen: decided.seen, state: before, wanted, plugins: definitions });
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
+  const plugins = { wanted: definitions, target, upgrades: action === 'up' };
   if (action === 'up') {
     for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
   }
@@ -110,6 +117,8 @@ async function change(
       wanted.kind === 'off' ? 'encryption off' : isOn(target) ? 'another encryption' : 'encryption on';
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
+
+  const seen = await withPlugins(plugins, decided, before, signal);
 
   const own = answers(target, wanted)
     ? (ownFieldsOf(config.raw) as JsonObject | undefined)
@@ -143,7 +152,11 @@ async function change(
       const met = withLoaded(finished(chosen.state), seen.members);
       await world.save(shown(met, seen), isOn(target), signal);
     }
-    return `nothing to do: ${isOn(target) ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)` : 'encryption of secrets is off'}`;
+    const touched = (await removePlugins(plugins, seen, world, signal)) || seen !== decided.seen;
+    const is = isOn(target)
+      ? `secrets are encrypted (${film(target)}) on ${seen.members.length} node(s)`
+      : 'encryption of secrets is off';
+    return `${touched ? 'the KMS plugins are as cluster.yml has them, nothing else to do' : 'nothing to do'}: ${is}`;
   }
   const begun = isOn(target) ? withEnabled(chosen.state, target) : chosen.state;
   const { state, restarts, rewritten, last, held } = await carryOut(target, begun, world, signal);
@@ -157,6 +170,7 @@ async function change(
     return `nothing to do: all that is encrypted lies under the key that the KMS plugin still has (${kms.join('; ')}); rotate the key there first`;
   }
   await world.save(shown(finished(state), last), isOn(target), signal);
+  await removePlugins(plugins, last, world, signal);
   const is = isOn(target) ? `secrets are encrypted (${film(target)})` : 'encryption of secrets is off';
   return `${is}: ${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s), ${provedBy(last)}${stillStored(kms)}`;
 }
@@ -169,6 +183,18 @@ function heldSentence(held: Held, { restarts, rewritten, last }: Omit<Outcome, '
       ? 'nothing to do'
       : `${rewritten} rewritten, ${restarts} restarts on ${last.members.length} node(s)`;
   return `${did}: ${heldAt[held]} (${film(file)}); ${nextStep(held)} goes on`;
+}
+
+/** Looks again once the KMS plugins that tsrke runs are as they should be: a kube-apiserver may have waited for one. */
+async function withPlugins(
+  plugins: KmsRun,
+  { world, seen }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<Look> {
+  await expectPluginsStay(plugins, seen, world, signal);
+  if (plugins.wanted.length === 0 || !(await bringUpPlugins(plugins, seen, world, signal))) return seen;
+  return world.report.task('look again at the nodes and at etcd', () => observe(world, state, signal));
 }
 
 /** When an old key of a KMS may be destroyed: once no snapshot that may be restored needs it either. */

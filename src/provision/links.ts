@@ -8,6 +8,7 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  KmsContainers,
   KmsPlugins,
   KubeApi,
   Markers,
@@ -44,6 +45,7 @@ export interface Links {
   readonly markers: Markers;
   readonly kube: KubeApi;
   readonly plugins: KmsPlugins;
+  readonly kmsContainers: KmsContainers;
   readonly clock: Clock;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
@@ -95,6 +97,7 @@ export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded
     markers: hosts.runtime,
     kube,
     plugins: hosts.plugins,
+    kmsContainers: hosts.kmsContainers,
     clock: systemClock,
     connect: (node, signal) => hosts.connect(node, signal),
     etcd: (ask) => createEtcd({ ...ask, dial: hosts.dial, report }),

@@ -8,7 +8,9 @@ import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
+import { definitionOf } from '../encryption/kms-containers.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms-preflight.ts';
+import { expectPluginsStay, pluginSteps } from '../encryption/kms-run.ts';
 import {
   filmWithPrints,
   isPlanned,
@@ -16,6 +18,8 @@ import {
   plannedKey,
   restartsOf,
   stepsOf,
+  type PlannedStep,
+  type PluginStep,
 } from '../encryption/preview.ts';
 import { isRenewable } from '../encryption/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
@@ -70,10 +74,25 @@ export async function planChange(
     const end = all.findIndex(({ kind }) => isBeyond(kind, held));
     const lines = end < 0 ? all : all.slice(0, end);
     expectAcceptable(lines, seen.members, world.minor);
-    await preflightKms(kmsProvidersOf(lines), seen, world, signal);
+    const plugins = {
+      wanted: config.kmsPlugins.map(definitionOf),
+      target: chosen.file,
+      upgrades: action === 'up',
+    };
+    await expectPluginsStay(plugins, seen, world, signal);
+    const containers = await pluginSteps(plugins, seen, world, signal);
+    // Those that only the run itself will make, or make anew, cannot be tried now.
+    const made = new Set(containers.plugins.map(({ socket }) => `unix://${socket}`));
+    const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));
+    await preflightKms(there, seen, world, signal);
     const objects = await toBeRewritten(lines, decision, signal);
     const reloads = new Set(seen.members.flatMap(({ node, reload }) => (reload === undefined ? [] : [node])));
-    const steps = stepsOf(lines, chosen.file, seen, objects, reloads);
+    const steps: PlannedStep[] = [
+      ...stepOf('plugins', containers.plugins),
+      ...stepsOf(lines, chosen.file, seen, objects, reloads),
+      ...stepOf('unplug', containers.unplug),
+    ];
+    const changes = lines.length > 0;
     return {
       type: 'plan',
       formatVersion: 1,
@@ -82,14 +101,14 @@ export async function planChange(
       action,
       somethingToDo: steps.length > 0,
       ...(chosen.note === undefined ? {} : { note: chosen.note }),
-      ...(steps.length === 0 ? {} : { change: changeOf(decision) }),
-      keys: steps.length === 0 ? [] : keysOf(decision, cluster.state),
+      ...(changes ? { change: changeOf(decision) } : {}),
+      keys: changes ? keysOf(decision, cluster.state) : [],
       differences: action === 'up' ? differencesIn(config, cluster.state) : [],
       steps,
       restarts: restartsOf(steps),
       objects: objectsOf(steps),
-      ...(steps.length === 0 ? {} : { estimate: await estimate(steps, decision, signal) }),
-      world: worldOf(seen, cluster.state, wanted),
+      ...(changes ? { estimate: await estimate(steps, decision, signal) } : {}),
+      world: worldOf(seen, cluster.state, wanted, plugins.wanted),
     };
   } finally {
     await cluster.close();
@@ -98,7 +117,11 @@ export async function planChange(
 
 /** For a run of this plan: throws PLAN_STALE where the world has moved since. */
 export function approvedBy(plan: PlanDocument): (found: Found) => void {
-  return ({ seen, state, wanted }) => expectSameWorld(plan, worldOf(seen, state, wanted));
+  return ({ seen, state, wanted, plugins }) => expectSameWorld(plan, worldOf(seen, state, wanted, plugins));
+}
+
+function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginStep[] {
+  return nodes.length === 0 ? [] : [{ line, nodes }];
 }
 
 /** By resource, how many objects lie elsewhere than under the wanted key; undefined where etcd cannot be read. */

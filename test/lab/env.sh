@@ -15,6 +15,7 @@ ETCD=v3.5.35
 HYPERKUBE_IMAGE=rancher/hyperkube:v1.30.5-rancher1
 ETCD_IMAGE=rancher/mirrored-coreos-etcd:v3.5.12
 TOOLS_IMAGE=rancher/rke-tools:v0.1.103
+KMS_IMAGE=tsrke/lab-kms-plugin # tags 1 and 2
 
 apiserver_flags() { # version: what `go build` is told
   local v=${1#v} p=k8s.io/component-base/version
@@ -33,6 +34,7 @@ APISERVER_BIN=$CACHE/kube-apiserver-$KUBERNETES-$(recipe kube-apiserver "$(apise
 APISERVER_OLD_BIN=$CACHE/kube-apiserver-$KUBERNETES_OLD-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)")
 APISERVER_NEW_BIN=$CACHE/kube-apiserver-$KUBERNETES_NEW-$(recipe kube-apiserver "$(apiserver_flags $KUBERNETES_NEW)" 1.37)
 ETCD_BIN=$CACHE/etcd-$ETCD-$(recipe etcd "-s -w")
+KMS_PLUGIN_BIN=$CACHE/kms-plugin-$(recipe kms-plugin "-s -w")
 # kube-apiserver's own judgement of provider files, one binary per Kubernetes minor: see oracles.sh.
 ORACLES=$CACHE/oracles
 ORACLE_MINORS=${TSRKE_ORACLES:-1.24 1.26 1.28 1.30 1.32 1.34 1.37} # of 1.24 to 1.37
@@ -41,7 +43,7 @@ KUBECTL_BIN=$CACHE/kubectl-$KUBERNETES-$(recipe kubectl "$KUBECTL_FLAGS")
 
 # Images, and a Docker data folder that has them loaded. Docker's version is in the key of the latter.
 images_hash() {
-  { hash_of "$LAB_DIR/images.sh"; echo "$APISERVER_BIN $APISERVER_OLD_BIN $APISERVER_NEW_BIN $ETCD_BIN $HYPERKUBE_IMAGE $ETCD_IMAGE $TOOLS_IMAGE"; } | sha256sum | cut -c1-12
+  { hash_of "$LAB_DIR/images.sh"; echo "$APISERVER_BIN $APISERVER_OLD_BIN $APISERVER_NEW_BIN $ETCD_BIN $KMS_PLUGIN_BIN $HYPERKUBE_IMAGE $ETCD_IMAGE $TOOLS_IMAGE $KMS_IMAGE"; } | sha256sum | cut -c1-12
 }
 IMAGES=$CACHE/images-$(images_hash).tar
 docker_data() { echo "$CACHE/docker-$(images_hash)-$(dockerd --version 2>/dev/null | sha256sum | cut -c1-6)"; }

@@ -10,13 +10,13 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/out"
 manifest=()
 
-image() { # folder, name: one layer, one entry in the manifest
-  local root=$1 name=$2 layer config
+image() { # folder, name, entrypoint: one layer, one entry in the manifest
+  local root=$1 name=$2 entrypoint=${3:-} layer config
   tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C "$root" -cf "$work/layer.tar" .
   layer=$(sha256sum <"$work/layer.tar" | cut -d' ' -f1)
   mkdir -p "$work/out/$layer"
   mv "$work/layer.tar" "$work/out/$layer/layer.tar"
-  config='{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:'$layer'"]},"history":[{"created":"1970-01-01T00:00:00Z"}]}'
+  config='{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]'${entrypoint:+",\"Entrypoint\":[\"$entrypoint\"]"}'},"rootfs":{"type":"layers","diff_ids":["sha256:'$layer'"]},"history":[{"created":"1970-01-01T00:00:00Z"}]}'
   local id
   id=$(printf %s "$config" | sha256sum | cut -d' ' -f1)
   printf %s "$config" >"$work/out/$id.json"
@@ -70,6 +70,12 @@ mkdir -p "$work/etcd/usr/local/bin"
 cp "$ETCD_BIN" "$work/etcd/usr/local/bin/etcd"
 ln -s etcd "$work/etcd/usr/local/bin/etcdctl"
 image "$work/etcd" "$ETCD_IMAGE"
+
+mkdir -p "$work/kms/usr/local/bin"
+cp "$KMS_PLUGIN_BIN" "$work/kms/usr/local/bin/kms-plugin"
+image "$work/kms" "$KMS_IMAGE:1" /usr/local/bin/kms-plugin
+touch "$work/kms/2"
+image "$work/kms" "$KMS_IMAGE:2" /usr/local/bin/kms-plugin
 
 userland "$work/tools"
 mkdir -p "$work/tools/opt/rke-tools"

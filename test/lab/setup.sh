@@ -40,6 +40,7 @@ rm -rf "$CACHE"/*.tmp*
 
 packages
 build "$ETCD_BIN" etcd "-s -w"
+build "$KMS_PLUGIN_BIN" kms-plugin "-s -w"
 build "$APISERVER_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES)"
 build "$APISERVER_OLD_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES_OLD)"
 build "$APISERVER_NEW_BIN" kube-apiserver "$(apiserver_flags $KUBERNETES_NEW)" 1.37
@@ -55,7 +56,7 @@ fi
 # What an older recipe made.
 for old in "$CACHE"/*-*; do
   case $old in
-  "$ETCD_BIN" | "$APISERVER_BIN" | "$APISERVER_OLD_BIN" | "$APISERVER_NEW_BIN" | "$KUBECTL_BIN" | "$IMAGES" | "$(docker_data)") ;;
+  "$ETCD_BIN" | "$KMS_PLUGIN_BIN" | "$APISERVER_BIN" | "$APISERVER_OLD_BIN" | "$APISERVER_NEW_BIN" | "$KUBECTL_BIN" | "$IMAGES" | "$(docker_data)") ;;
   *) rm -rf "$old" ;;
   esac
 done

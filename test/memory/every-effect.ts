@@ -180,7 +180,10 @@ export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): strin
     if (disk !== text) return `${name} has another file than the state`;
     const containers = model
       .engine(name)
-      .containers.filter((each) => !['etcd', 'service-sidekick', mover].includes(each.name));
+      .containers.filter(
+        ({ name: each }) =>
+          !['etcd', 'service-sidekick', mover].includes(each) && !each.startsWith('tsrke-kms-'),
+      );
     const names = containers.map((each) => each.name).join();
     if (names !== 'kube-apiserver') return `the containers of ${name} are ${names}`;
     if (containers[0]?.hostConfig.RestartPolicy?.Name !== 'always')

@@ -1,0 +1,60 @@
+/** KMS plugins that tsrke runs itself: what is to be done about their containers on a node. Pure. */
+import { createHash } from 'node:crypto';
+import type { KmsContainer, KmsDefinition } from '../ports.ts';
+import type { KmsProvider, ProviderFile } from './configuration.ts';
+
+/** As cluster.yml has it. */
+export type KmsWish = Omit<KmsDefinition, 'hash'>;
+
+export function definitionOf(wish: KmsWish): KmsDefinition {
+  const { image, command, env, binds, socket } = wish;
+  const hash = createHash('sha256').update(JSON.stringify([image, command, env, binds, socket]));
+  return { image, command, env, binds, socket, hash: hash.digest('hex') };
+}
+
+/**
+ * - `back`: an exchange was cut off before the new one had shown that it can do what the former did; it begins anew.
+ * - `finish`: it was stopped, or cut off before anything was in its place.
+ */
+export type KmsMove = 'create' | 'back' | 'finish' | 'exchange';
+
+/** The next move towards a container that is made as wanted and runs; undefined: that is what is there. */
+export function nextKmsMove(
+  wanted: Pick<KmsDefinition, 'hash'>,
+  seen: KmsContainer | undefined,
+): KmsMove | undefined {
+  if (seen === undefined) return 'create';
+  if (seen.hasFormer) return 'back';
+  if (seen.interrupted) return 'finish';
+  if (seen.hash !== wanted.hash) return 'exchange';
+  return seen.running ? undefined : 'finish';
+}
+
+/** Those that cluster.yml names no more. */
+export function spareContainers(
+  wanted: readonly Pick<KmsDefinition, 'socket'>[],
+  seen: readonly KmsContainer[],
+): KmsContainer[] {
+  return seen.filter(({ socket }) => wanted.every((each) => each.socket !== socket));
+}
+
+/** The KMS providers of a file whose plugin listens at this socket. */
+export function providersAt(socket: string, file: ProviderFile | undefined): KmsProvider[] {
+  const all = (file?.entries ?? []).flatMap(({ providers }) => providers);
+  return all.flatMap((each) => (each.kind === 'kms' && each.endpoint === `unix://${socket}` ? [each] : []));
+}
+
+/** What a plan is bound to: all but the values of its environment, whose hash somebody might guess from. */
+export function outlineOf({ image, command, env, binds, socket }: KmsWish): KmsWish {
+  return { image, command, env: env.map((each) => each.replace(/=.*/s, '')), binds, socket };
+}
+
+/** Log lines without the values of the plugin's environment, which a plugin may well repeat. */
+export function withoutCredentials(lines: readonly string[], env: readonly string[]): string[] {
+  const values = env
+    .map((each) => each.slice(each.indexOf('=') + 1))
+    // Shorter ones are no credentials, and taking them out would leave little to read.
+    .filter((value) => value.length >= 4)
+    .toSorted((a, b) => b.length - a.length);
+  return lines.map((line) => values.reduce((text, value) => text.replaceAll(value, '[redacted]'), line));
+}
