@@ -1,6 +1,6 @@
 /**
- * Every test there is (`npm run test:all`). What keeps one processor busy for minutes runs beside what mostly waits for
- * real hosts; everything else before them, with all processors. The sum of it all is in the last line.
+ * Every test there is (`npm run test:all`). What keeps one processor busy for long runs beside what mostly waits for real
+ * hosts; the quick part before them, with all processors. The sum of it all is in the last line.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -44,10 +44,12 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 const projects = (...names: readonly string[]) => names.flatMap((name) => ['--project', name]);
-const codes = [await vitest(projects('unit', 'memory', 'oracle'))];
-const real = realLabUnavailable() === undefined ? [vitest(projects('real'))] : [];
-const one = real.length > 0 ? ['--maxWorkers=1'] : [];
-codes.push(...(await Promise.all([...real, vitest([...projects('exhaustive'), ...one], true)])));
+const codes = [await vitest(projects('unit', 'oracle'))];
+const hasRealLab = realLabUnavailable() === undefined;
+const real = hasRealLab ? [vitest(projects('real'))] : [];
+for (const name of ['exhaustive', 'memory'])
+  codes.push(await vitest([...projects(name), ...(hasRealLab ? ['--maxWorkers=1'] : [])], hasRealLab));
+codes.push(...(await Promise.all(real)));
 
 const totals = { ...nothing };
 const parts = readFileSync(file, 'utf8')
