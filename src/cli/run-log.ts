@@ -25,8 +25,8 @@ export interface RunLog {
 }
 
 /**
- * Nothing is written before the first task: a run that is refused for its input leaves nothing behind. A log that cannot
- * be written is told to `warn` once, and stops no run.
+ * Nothing is written before the first task is done: a run that is refused for its input, or does not get to the nodes,
+ * leaves nothing behind. A log that cannot be written is told to `warn` once, and stops no run.
  */
 export function runLog(
   path: string,
@@ -34,30 +34,35 @@ export function runLog(
   { debug, warn }: { readonly debug: boolean; readonly warn: (text: string) => void },
 ): RunLog {
   let state: 'waiting' | 'open' | 'broken' = 'waiting';
-  const append = (text: string) => {
+  let waiting = '';
+  const flush = () => {
     if (state !== 'open') return;
     try {
-      const head = `${new Date().toISOString()} [${process.pid}] `;
-      const lines = text.split('\n').map((line) => `${head}${line}\n`);
-      appendFileSync(path, lines.join(''), { mode: 0o600 });
+      appendFileSync(path, waiting, { mode: 0o600 });
+      waiting = '';
     } catch (error) {
       state = 'broken';
       warn(`the log of this run is not kept: ${messageOf(error)}`);
     }
   };
-  const begin = () => {
-    if (state !== 'waiting') return;
-    state = 'open';
-    rotate(path);
-    append(title);
+  const append = (text: string) => {
+    const head = `${new Date().toISOString()} [${process.pid}] `;
+    if (state === 'broken') return;
+    waiting += text.replace(/^/gm, head) + '\n';
+    flush();
   };
+  append(title);
   const plain = plainView({ write: append, debug });
   return {
     view: {
       ...plain,
-      started(task) {
-        begin();
-        plain.started(task);
+      ended(task) {
+        if (state === 'waiting' && task.state === 'done') {
+          rotate(path);
+          state = 'open';
+          flush();
+        }
+        return plain.ended(task);
       },
     },
     end: append,

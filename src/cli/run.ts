@@ -12,8 +12,8 @@ export interface RunOptions {
   readonly version: string;
   readonly output: 'text' | 'json';
   readonly debug: boolean;
-  /** Where its log is kept. */
-  readonly log: string;
+  /** Where its log is kept; undefined: nowhere. */
+  readonly log?: string;
 }
 
 /** Resolves to the sentence for the user. */
@@ -40,7 +40,8 @@ async function runForPeople(options: RunOptions, work: Work): Promise<void> {
   }
 }
 
-function logOf({ command, version, debug, log }: RunOptions, report: Story): RunLog {
+function logOf({ command, version, debug, log }: RunOptions, report: Story): Pick<RunLog, 'end'> {
+  if (log === undefined) return { end: () => undefined };
   const warn = (text: string) => report.note('warning', text);
   const kept = runLog(log, `tsrke ${command} (${version})`, { debug, warn });
   report.also(kept.view);

@@ -78,7 +78,7 @@ describe.each(shells)('%s', (shell) => {
 
   test.each([
     ['tsrke en', ['encrypt']],
-    ['tsrke encrypt re', ['resume']],
+    ['tsrke encrypt re', ['reencrypt', 'resume']],
     ['tsrke --debug encrypt st', ['status']],
     ['tsrke help enc', ['encrypt']],
     ['tsrke encrypt help st', ['status']],

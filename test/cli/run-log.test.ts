@@ -40,8 +40,9 @@ test('it has each line that is shown, with time and process, for its owner alone
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
-test('a run that is refused before its first task leaves nothing', () => {
+test('a run that is refused before its first task is done leaves nothing', async () => {
   const { report, log } = begin(pathIn());
+  await expect(report.task('connect', () => Promise.reject(new Error('no key')))).rejects.toThrow('no key');
   report.note('warning', 'a word');
   log.end('cluster.yml:3:1: unknown key `foo` (CONFIG_INVALID)');
   expect(existsSync(pathIn())).toBe(false);

@@ -196,10 +196,20 @@ it('a rotation that was cut off: what is open is named, with its phase and the c
 it('a node that is off the network: what the others show is shown, and it is not proved', async () => {
   await host.unplug();
   try {
-    const ran = await lab.tsrke(['encrypt', 'verify', '--output', 'json']);
-    expect(ran.code, ran.stderr).toBe(2);
-    const seen = JSON.parse(ran.stdout) as Verification;
-    expect(found(seen)).toEqual([`node-unreachable ${host.name}`]);
+    let seen: Verification | undefined;
+    // The others may not be ready at first: their etcd has lost a member.
+    await expect
+      .poll(
+        async () => {
+          const ran = await lab.tsrke(['encrypt', 'verify', '--output', 'json']);
+          expect(ran.code, ran.stderr).toBe(2);
+          seen = JSON.parse(ran.stdout) as Verification;
+          return found(seen);
+        },
+        { timeout: 120_000, interval: 2_000 },
+      )
+      .toEqual([`node-unreachable ${host.name}`]);
+    if (seen === undefined) throw new Error('it was never seen');
     expect(seen.findings[0]?.next).toMatch(new RegExp(`^make ${host.name} reachable`));
     expect(seen.readings.map(({ node, failed }) => [node, failed])).toEqual(
       names()
@@ -210,18 +220,4 @@ it('a node that is off the network: what the others show is shown, and it is not
     await host.plug();
     await lab.ready();
   }
-});
-
-it('no etcd that can be read: there is nothing to prove, and that is a failure of its own', async () => {
-  for (const each of lab.hosts) await each.hideEtcd();
-  try {
-    const ran = await lab.tsrke(['encrypt', 'verify']);
-    expect(ran).toMatchObject({ code: 1, stdout: '' });
-    expect(ran.stderr).toMatch(
-      /^etcd could not be read: .*\(NOT_PROVED\)\n[\s\S]*^next: make etcd reachable/m,
-    );
-  } finally {
-    for (const each of lab.hosts) await each.showEtcd();
-  }
-  await expectProved();
 });

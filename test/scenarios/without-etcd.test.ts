@@ -63,6 +63,21 @@ it('enables, and does not take it for proved', async () => {
   expect(proof()).toBeUndefined();
 });
 
+it('proves nothing to be filed, and says so', async () => {
+  for (const host of lab.hosts) await host.hideEtcd();
+  try {
+    const ran = await lab.tsrke(['encrypt', 'verify']);
+    expect(ran).toMatchObject({ code: 1, stdout: '' });
+    expect(ran.stderr).toMatch(
+      /^etcd could not be read: .*\(NOT_PROVED\)\n[\s\S]*^next: make etcd reachable/m,
+    );
+  } finally {
+    for (const host of lab.hosts) await host.showEtcd();
+  }
+  const ran = await lab.tsrke(['encrypt', 'verify']);
+  expect(ran, ran.stdout + ran.stderr).toMatchObject({ code: 0 });
+});
+
 it('rotates: the old key goes once kube-apiserver itself has compacted etcd', async () => {
   const before = await stored();
   expect(await unseen('encrypt', 'rotate-key')).toContain('wait until kube-apiserver has compacted etcd');
