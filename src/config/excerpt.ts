@@ -32,5 +32,6 @@ export function excerpt(line: string): string {
 
 /** js-yaml's reason, without what it quotes: to YAML a password that begins with `*` or `!` is an alias or a tag. */
 export function withoutQuotes(reason: string): string {
-  return reason.replace(/"[^"]*"/g, '"…"').replace(/!\S+/g, '!…');
+  // What is quoted may hold quotes itself: from the first to the last.
+  return reason.replace(/".*"/s, '"…"').replace(/!\S+/g, '!…');
 }

@@ -158,6 +158,11 @@ describe('the line of a syntax error', () => {
     expect(JSON.stringify([error?.message, error?.details])).not.toContain('aHVudGVyMg');
   });
 
+  test('never tells an alias that holds quotes', () => {
+    const error = refusal('private_registries:\n- {url: r, password: *"aHVudGVyMg"}\n');
+    expect(JSON.stringify([error?.message, error?.details])).not.toContain('aHVudGVyMg');
+  });
+
   test('never tells the value of a secret, however the file is broken', () => {
     const whole = [
       'nodes:',
