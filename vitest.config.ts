@@ -54,7 +54,7 @@ export default defineConfig({
             'test/oracle/**',
             'test/scenarios/**',
             'test/readme.test.ts',
-            'test/memory/*.exhaustive.test.ts',
+            'test/**/*.exhaustive.test.ts',
           ],
           testTimeout: 120_000,
           hookTimeout: 60_000,
@@ -72,7 +72,7 @@ export default defineConfig({
       {
         test: {
           name: 'exhaustive',
-          include: ['test/memory/*.exhaustive.test.ts'],
+          include: ['test/**/*.exhaustive.test.ts'],
           testTimeout: 1_200_000,
         },
       },

@@ -5,7 +5,6 @@ import { film, parseProviderFile } from '../../src/encryption/configuration.ts';
 import type { Action } from '../../src/encryption/target.ts';
 import { providerPath } from '../../src/encryption/world.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
-import { breakEveryEffect } from './every-effect.ts';
 import { MemoryLab, type RunOptions } from './memory-lab.ts';
 
 const old = 'k-first';
@@ -143,25 +142,4 @@ it('another wish in cluster.yml is followed by up, and no longer held', async ()
   lab.enabled = false;
   expect(await does(lab, 'up')).toMatch(/^encryption of secrets is off/);
   expect(lab.store.state.tsrke.transition).toBeUndefined();
-});
-
-it.each<[Action, readonly Action[], Action | undefined]>([
-  ['prepare', [], 'rotate'],
-  ['swap', ['prepare'], 'rotate'],
-  ['reencrypt', ['prepare', 'swap'], undefined],
-])('%s, broken off at every change, is finished by the same command', async (command, before, then) => {
-  const figures = await breakEveryEffect(
-    {
-      lab: { nodes: 1, encrypted: true },
-      prepare: async (lab) => {
-        for (const each of before) await lab.tsrke(each);
-      },
-      command,
-      ...(then === undefined ? { saysDone: 'OUT_OF_ORDER' } : { then }),
-      enabled: true,
-    },
-    ({ changes }) => changes,
-  );
-  expect(figures.problems).toEqual([]);
-  expect(figures.faults).toBeGreaterThan(20);
 });
