@@ -49,6 +49,7 @@ function planView(
   const command = plan.action === 'up' ? 'tsrke up' : 'tsrke encrypt rotate-key';
   const notes = [
     ...(plan.note === undefined ? [] : wrap(plan.note, width)),
+    ...plan.due.flatMap((each) => wrap(each, width)),
     ...plan.differences.flatMap((each) => wrap(`not acted on yet: ${each}`, width)),
   ];
   if (!plan.somethingToDo) {

@@ -35,7 +35,7 @@ export function summaryOf(
   status: Omit<EncryptionStatus, 'asItShouldBe' | 'problems' | 'next'>,
   problems: readonly { readonly kind: string }[],
 ): { readonly title: string; readonly fields: readonly Field[] } {
-  const { encryption, clusterYml, writeKeys, transition, atWork } = status;
+  const { encryption, clusterYml, writeKeys, warnings, transition, atWork } = status;
   const is = {
     on: 'is on',
     off: 'is off',
@@ -49,6 +49,7 @@ export function summaryOf(
       : `asks for encryption ${clusterYml}`;
   const fields: Field[] = [
     ...writeKeys.map((key): Field => ['write key', [keyText(key, status.nodes.length)]]),
+    ...(warnings.length === 0 ? [] : [['warning', warnings.map(({ text }) => text)] as const]),
     ['cluster.yml', [asks]],
     ...(transition === undefined ? [] : [['open change', openLines(transition)] as const]),
     ...(atWork === undefined ? [] : [['at work', [atWork]] as const]),

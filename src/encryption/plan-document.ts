@@ -44,6 +44,8 @@ export interface PlanDocument {
     readonly key: string;
     readonly becomes: 'made' | 'adopted' | 'in use' | 'retired';
   }[];
+  /** Write keys that `max_key_age` says are due; `up` does not rotate them. */
+  readonly due: readonly string[];
   /** What else cluster.yml asks for otherwise than the state; not acted on by this version. */
   readonly differences: readonly string[];
   readonly steps: readonly PlannedStep[];

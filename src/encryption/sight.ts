@@ -30,6 +30,8 @@ export interface NodeSight {
   readonly version: string | undefined;
   /** sha256 of the file that kube-apiserver says it has loaded (from 1.34). */
   readonly reported: string | undefined;
+  /** The server's /metrics, where it has a provider file. */
+  readonly metrics: string | undefined;
   readonly loaded: MemberSeen['loaded'];
   readonly binds: MemberSeen['binds'];
 }

@@ -10,6 +10,7 @@ import { goalOf, transitionOf, type OpenTransition } from './status-goal.ts';
 import { keyRows, type KeyRow } from './status-keys.ts';
 import { nodeRow, type NodeRow } from './status-nodes.ts';
 import { nextFor, problemsOf, type Problem } from './status-problems.ts';
+import { warningsOf, type Warning } from './status-warnings.ts';
 import type { Wanted } from './wanted.ts';
 
 export interface StatusRequest {
@@ -17,6 +18,8 @@ export interface StatusRequest {
   readonly state: ClusterState;
   /** What cluster.yml asks. */
   readonly wanted: Wanted;
+  /** Its max_key_age in milliseconds; undefined or 0: no limit. */
+  readonly maxKeyAge?: number | undefined;
 }
 
 export interface EncryptionStatus {
@@ -33,12 +36,14 @@ export interface EncryptionStatus {
   readonly keys: readonly KeyRow[];
   readonly census: StatusCensus;
   readonly problems: readonly Problem[];
+  /** What is still as it should be, and asks for a rotation soon. */
+  readonly warnings: readonly Warning[];
   /** What to do next; left out when nothing is. */
   readonly next?: string;
 }
 
 /** Throws PROVIDER_FILE_INVALID where the state's own text cannot be read. */
-export function statusOf({ sight, state, wanted }: StatusRequest): EncryptionStatus {
+export function statusOf({ sight, state, wanted, maxKeyAge }: StatusRequest): EncryptionStatus {
   const recorded = recordedFiles(state);
   const members = sight.nodes.flatMap((each) => memberOf(each, state) ?? []);
   const files = members.map((each) => effectiveFile(each, recorded));
@@ -66,6 +71,7 @@ export function statusOf({ sight, state, wanted }: StatusRequest): EncryptionSta
     keys,
     census,
     problems,
+    warnings: warningsOf(files[0] ?? noFile, state.tsrke, sight, maxKeyAge),
     ...(next === undefined ? {} : { next }),
   };
 }

@@ -1,9 +1,10 @@
 /** Whether a key is old enough to be rotated, told by cluster.yml and the state file alone. */
 import { inWords } from '../config/duration.ts';
 import type { ClusterConfig } from '../config/load.ts';
-import { writeKeyAges, type KeyAge } from '../encryption/age.ts';
+import { writeKeyAges } from '../encryption/age.ts';
 import { noFile, type ProviderFile } from '../encryption/configuration.ts';
 import { recordedFiles } from '../encryption/observe.ts';
+import { dueText } from '../encryption/status-warnings.ts';
 import { TsrkeError } from '../errors.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 
@@ -35,10 +36,7 @@ export function dueNotes(
   { encryption: { maxKeyAge } }: ClusterConfig,
   now: Date,
 ): string[] {
-  const known = (key: KeyAge): key is KeyAge & { age: number } => key.due && key.age !== undefined;
   return writeKeyAges(target, state.tsrke, now, maxKeyAge)
-    .filter(known)
-    .map(
-      ({ stored, age }) => `${stored} is due: it is ${inWords(age)} old; run \`tsrke encrypt rotate-key\``,
-    );
+    .filter(({ due, age }) => due && age !== undefined)
+    .map(dueText);
 }

@@ -29,6 +29,7 @@ import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore, stateIn } from '../state/store.ts';
 import { connectCluster } from './cluster.ts';
 import { decide, type Decision, type Found, type Surroundings } from './encryption.ts';
+import { dueNotes } from './due.ts';
 import { quiet } from './quiet.ts';
 import type { LookOptions } from './status.ts';
 import { wantedOf } from './wanted.ts';
@@ -103,6 +104,7 @@ export async function planChange(
       ...(chosen.note === undefined ? {} : { note: chosen.note }),
       ...(changes ? { change: changeOf(decision) } : {}),
       keys: changes ? keysOf(decision, cluster.state) : [],
+      due: action === 'up' ? dueNotes(chosen.file, chosen.state, config, world.clock.now()) : [],
       differences: action === 'up' ? differencesIn(config, cluster.state) : [],
       steps,
       restarts: restartsOf(steps),

@@ -109,7 +109,7 @@ async function sightOf(
     ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
     ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
     ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
-    binds: 'as wanted',
+    ...{ metrics: undefined, binds: 'as wanted' },
   };
   let seen = nothing;
   try {
@@ -152,15 +152,16 @@ async function sightOfServer(
   node: NodeName,
   flag: boolean,
   signal: AbortSignal,
-): Promise<Pick<NodeSight, 'readiness' | 'minor' | 'version' | 'reported'>> {
+): Promise<Pick<NodeSight, 'readiness' | 'minor' | 'version' | 'reported' | 'metrics'>> {
   const seen = await readiness(links.kube, node, signal);
-  const silent = { readiness: seen, minor: undefined, version: undefined, reported: undefined };
+  const nothing = { minor: undefined, version: undefined, reported: undefined, metrics: undefined };
+  const silent = { readiness: seen, ...nothing };
   if (!seen.serves) return silent;
   try {
     const { minor, gitVersion: version } = await serverVersion(links.kube, node, signal);
-    const reported =
-      flag && minor >= 34 ? loadedHashOf((await metricsOf(links.kube, node, signal)).text) : undefined;
-    return { readiness: seen, minor, version, reported };
+    const metrics = flag ? (await metricsOf(links.kube, node, signal)).text : undefined;
+    const reported = metrics !== undefined && minor >= 34 ? loadedHashOf(metrics) : undefined;
+    return { readiness: seen, minor, version, reported, metrics };
   } catch (error) {
     // It went away, or is not up to it yet.
     if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;

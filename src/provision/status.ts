@@ -38,7 +38,7 @@ export async function readStatus(
   return {
     time: sight.time.toISOString(),
     cluster: config.name,
-    ...statusOf({ sight, state, wanted }),
+    ...statusOf({ sight, state, wanted, maxKeyAge: config.encryption.maxKeyAge }),
   };
 }
 

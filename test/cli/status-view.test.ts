@@ -18,6 +18,7 @@ const answer: StatusAnswer = {
   asItShouldBe: false,
   encryption: 'on',
   clusterYml: 'on',
+  warnings: [],
   writeKeys: [
     {
       ...key,

@@ -20,6 +20,7 @@ const proved: Verification = {
     clusterYml: 'on',
   },
   ...{ begun: '2026-11-25T12:00:00.000Z', ended: '2026-11-25T12:01:09.000Z' },
+  warnings: [],
   writeKeys: [key],
   nodes: ['cp-1', 'cp-2'].map((node) => ({
     ...{ node, address: '10.0.0.1', reachable: true, ready: true, flag: true, hasLoaded: 'yes' },

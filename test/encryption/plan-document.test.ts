@@ -26,7 +26,7 @@ const world: PlannedWorld = {
 };
 const plan: PlanDocument = {
   ...{ type: 'plan', formatVersion: 1, time: '', cluster: 'c', action: 'up', somethingToDo: true },
-  ...{ keys: [], differences: [], steps: [], restarts: 0, objects: 0, world },
+  ...{ keys: [], due: [], differences: [], steps: [], restarts: 0, objects: 0, world },
 };
 const [n1, n2] = world.nodes as [PlannedWorld['nodes'][0], PlannedWorld['nodes'][0]];
 

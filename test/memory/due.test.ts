@@ -1,5 +1,9 @@
 /** Keys that grow old: `rotate-key --if-due`, and what `up` says. */
 import { expect, it, test } from 'vitest';
+import { Effects } from '../../src/lab/faults.ts';
+import { labLink } from '../../src/lab/link.ts';
+import type { Report } from '../../src/ports.ts';
+import { readStatus } from '../../src/provision/status.ts';
 import { processStart, writesUnder } from '../../src/kube/metrics.ts';
 import { entry, kms, KmsLab } from './kms-lab.ts';
 
@@ -13,6 +17,23 @@ async function enabled(wish: string): Promise<KmsLab> {
   return lab;
 }
 
+/** What `status` warns of. */
+async function warned(lab: KmsLab): Promise<readonly string[]> {
+  const effects = new Effects({ clock: lab.clock });
+  const { warnings, problems } = await readStatus(
+    { configPath: lab.configs.on, report: silent, signal: new AbortController().signal },
+    { store: lab.store.through(effects), link: labLink(lab.model, effects) },
+  );
+  expect(problems).toEqual([]);
+  return warnings.map(({ text }) => text);
+}
+
+const silent: Report = {
+  note: () => undefined,
+  debug: () => undefined,
+  task: (_title, work) => work({ progress: () => undefined, done: () => undefined }),
+};
+
 const names = (lab: KmsLab) => lab.store.state.tsrke.keyRing.map(({ name }) => name);
 
 it('does nothing before max_key_age, and rotates from then on', async () => {
@@ -25,6 +46,9 @@ it('does nothing before max_key_age, and rotates from then on', async () => {
   );
   expect(early.effects.log).toEqual([]);
   lab.clock.advance(day);
+  expect(await warned(lab)).toEqual([
+    `aescbc:${first} is due: it is 90 days old; run \`tsrke encrypt rotate-key\``,
+  ]);
   const { said, notes } = await lab.done('up');
   expect(said).toMatch(/^nothing to do/);
   expect(notes).toContain(
@@ -32,6 +56,7 @@ it('does nothing before max_key_age, and rotates from then on', async () => {
   );
   await lab.done('rotate', { ifDue: true });
   expect(names(lab)).toHaveLength(2);
+  expect(await warned(lab)).toEqual([]);
   expect((await lab.done('rotate', { ifDue: true })).said).toContain('is 0 minutes old, and due in');
   expect((await lab.done('up')).notes.join()).not.toContain('is due');
 });
