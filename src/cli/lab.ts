@@ -75,10 +75,13 @@ async function introduction(
     ...(rehearsed === undefined
       ? [
           ['enable encryption', change(false, true)],
+          ['who has what, and what etcd holds', `${tsrke} encrypt status`],
           ['rotate the key', `${tsrke} encrypt rotate-key`],
+          ['prove it', `${tsrke} encrypt verify`],
           ['disable it again', change(true, false)],
         ]
       : [
+          ['what a run would do', `${tsrke} plan`],
           ['what your cluster.yml asks for', `${tsrke} up`],
           ['rotate the key', `${tsrke} encrypt rotate-key`],
         ]
