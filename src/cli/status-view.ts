@@ -1,10 +1,10 @@
 /** `tsrke encrypt status` as a person reads it: what is so, who has what, what is wrong, what to type. */
-import type { Counted } from '../encryption/status-census.ts';
-import type { Problem } from '../encryption/status-problems.ts';
-import type { KeyRow } from '../encryption/status-keys.ts';
-import type { NodeRow } from '../encryption/status-nodes.ts';
-import type { OpenTransition } from '../encryption/status-goal.ts';
-import type { EncryptionStatus } from '../encryption/status.ts';
+import type { Counted } from '../encryption/status/census.ts';
+import type { Problem } from '../encryption/status/problems.ts';
+import type { KeyRow } from '../encryption/status/keys.ts';
+import type { NodeRow } from '../encryption/status/nodes.ts';
+import type { OpenTransition } from '../encryption/status/goal.ts';
+import type { EncryptionStatus } from '../encryption/status/status.ts';
 import type { StatusAnswer } from '../provision/status.ts';
 import type { Colours } from './colours.ts';
 import { table, wrap, type Row, type Sheet } from './table.ts';

@@ -7,7 +7,11 @@ import { loadConfig, type ClusterConfig } from '../config/load.ts';
 import { defaultVersion } from '../config/versions.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
 import { serverOptionsOf } from '../encryption/server-options.ts';
-import { validateProviderFile, type PlacedFinding, type ValidateOptions } from '../encryption/validate.ts';
+import {
+  validateProviderFile,
+  type PlacedFinding,
+  type ValidateOptions,
+} from '../encryption/validation/validate.ts';
 import { completedForJudgement } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
 

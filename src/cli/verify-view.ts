@@ -1,5 +1,5 @@
 /** The report of `tsrke encrypt verify`: for a person at a terminal, and as Markdown to be filed. */
-import type { Finding, ReadingRow } from '../encryption/verification.ts';
+import type { Finding, ReadingRow } from '../encryption/status/verification.ts';
 import type { Verification } from '../provision/verify.ts';
 import type { Colours } from './colours.ts';
 import {

@@ -4,7 +4,7 @@ import { film, renderProviderFile } from './configuration.ts';
 import type { MemberLook } from './observe.ts';
 import type { Line } from './plan.ts';
 import { serverOptionsOf } from './server-options.ts';
-import { validateProviderFile } from './validate.ts';
+import { validateProviderFile } from './validation/validate.ts';
 
 /** The minor versions that the rules are known for; a server outside of them is judged as the nearest one. */
 const oldest = 24;

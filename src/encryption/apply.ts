@@ -20,13 +20,13 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 import { deploy, isByReload } from './deploy.ts';
-import { expectPlugins, expectSharedKeks } from './kms-check.ts';
+import { expectPlugins, expectSharedKeks } from './kms/check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
 import { done, lineTitles, strip, type Line, type Push } from './plan.ts';
 import { isBeyond } from './steps.ts';
-import { kmsProvidersOf, preflightKms } from './kms-preflight.ts';
-import { agreedKeyIds, isRenewable, notBegun, outdated } from './renewal.ts';
+import { kmsProvidersOf, preflightKms } from './kms/preflight.ts';
+import { agreedKeyIds, isRenewable, notBegun, outdated } from './kms/renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';
 import type { World } from './world.ts';

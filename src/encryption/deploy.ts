@@ -6,7 +6,7 @@ import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
 import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
 import { lacking, spare } from './binds.ts';
-import { isPluginCheck } from './kms-check.ts';
+import { isPluginCheck } from './kms/check.ts';
 import { renderProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
 import { lookAtMember, type MemberLook } from './observe.ts';
 import type { Push } from './plan.ts';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
-import { outlineOf, type KmsWish } from './kms-containers.ts';
+import { outlineOf, type KmsWish } from './kms/containers.ts';
 import type { Look } from './observe.ts';
 import type { PlannedStep } from './preview.ts';
 import type { Wanted } from './wanted.ts';

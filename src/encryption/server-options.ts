@@ -2,8 +2,8 @@
  * What kube-apiserver's own arguments change. `args` as in a container's command: `--name=value`; of one given twice
  * the last counts, `_` in a name reads as `-`.
  */
-import { parseDuration } from './go-text.ts';
-import type { ValidateOptions } from './validate.ts';
+import { parseDuration } from './validation/go-text.ts';
+import type { ValidateOptions } from './validation/validate.ts';
 
 /** About the provider files it accepts. */
 export function serverOptionsOf(args: readonly string[]): Omit<ValidateOptions, 'minor'> {

@@ -12,7 +12,7 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 import { keyId, type Key, type LocalProvider } from './key.ts';
-import { isRenewable } from './renewal.ts';
+import { isRenewable } from './kms/renewal.ts';
 import { heldAt, heldBy, isStep, nextStep, type Step } from './steps.ts';
 import {
   answers,

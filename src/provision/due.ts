@@ -4,7 +4,7 @@ import type { ClusterConfig } from '../config/load.ts';
 import { writeKeyAges } from '../encryption/age.ts';
 import { noFile, type ProviderFile } from '../encryption/configuration.ts';
 import { recordedFiles } from '../encryption/observe.ts';
-import { dueText } from '../encryption/status-warnings.ts';
+import { dueText } from '../encryption/status/warnings.ts';
 import { TsrkeError } from '../errors.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 

@@ -6,11 +6,11 @@ import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '.
 import { carryOut, requestsEndIn, withFinished, type Outcome } from '../encryption/apply.ts';
 import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
-import { definitionOf } from '../encryption/kms-containers.ts';
-import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms-run.ts';
+import { definitionOf } from '../encryption/kms/containers.ts';
+import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms/run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import { strip } from '../encryption/plan.ts';
-import { isRenewable, keksInUse, keyIdsStored } from '../encryption/renewal.ts';
+import { isRenewable, keksInUse, keyIdsStored } from '../encryption/kms/renewal.ts';
 import { heldAt, nextStep } from '../encryption/steps.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';

@@ -8,9 +8,9 @@ import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
-import { definitionOf } from '../encryption/kms-containers.ts';
-import { kmsProvidersOf, preflightKms } from '../encryption/kms-preflight.ts';
-import { expectPluginsStay, pluginSteps } from '../encryption/kms-run.ts';
+import { definitionOf } from '../encryption/kms/containers.ts';
+import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
+import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
@@ -21,7 +21,7 @@ import {
   type PlannedStep,
   type PluginStep,
 } from '../encryption/preview.ts';
-import { isRenewable } from '../encryption/renewal.ts';
+import { isRenewable } from '../encryption/kms/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';

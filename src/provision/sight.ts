@@ -6,7 +6,7 @@ import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import { bindsOf, loadedBy, recordedFiles } from '../encryption/observe.ts';
-import type { NodeSight, Sight } from '../encryption/sight.ts';
+import type { NodeSight, Sight } from '../encryption/status/sight.ts';
 import { providerPath, providerPathOf } from '../encryption/world.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { leaseHolder } from '../kube/lease.ts';

@@ -1,6 +1,6 @@
 /** `tsrke encrypt status`: looks, and changes nothing: no lock, no state, no node, no Lease. */
 import { loadConfig, statePathOf, type LoadOptions } from '../config/load.ts';
-import { statusOf, type EncryptionStatus } from '../encryption/status.ts';
+import { statusOf, type EncryptionStatus } from '../encryption/status/status.ts';
 import type { Report } from '../ports.ts';
 import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { linkOverSsh, type Link } from './links.ts';

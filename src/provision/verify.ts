@@ -4,10 +4,10 @@
  */
 import { setMaxListeners } from 'node:events';
 import { loadConfig } from '../config/load.ts';
-import type { NodeSight, Sight } from '../encryption/sight.ts';
-import type { StatusCensus } from '../encryption/status-census.ts';
-import { statusOf } from '../encryption/status.ts';
-import { proofOf, type Proof, type ProofRequest, type Reading } from '../encryption/verification.ts';
+import type { NodeSight, Sight } from '../encryption/status/sight.ts';
+import type { StatusCensus } from '../encryption/status/census.ts';
+import { statusOf } from '../encryption/status/status.ts';
+import { proofOf, type Proof, type ProofRequest, type Reading } from '../encryption/status/verification.ts';
 import { TsrkeError } from '../errors.ts';
 import { isStored, namesIn, type StoredName } from '../etcd/names.ts';
 import { discover } from '../kube/discover.ts';

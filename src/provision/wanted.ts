@@ -2,7 +2,7 @@
 import type { ClusterConfig } from '../config/load.ts';
 import { defaultVersion } from '../config/versions.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
-import { validateProviderFile } from '../encryption/validate.ts';
+import { validateProviderFile } from '../encryption/validation/validate.ts';
 import { completedForJudgement, type Wanted } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
 

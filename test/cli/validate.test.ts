@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { validate, type ValidateFlags } from '../../src/cli/validate.ts';
 import { providerFileOfCustomConfig } from '../../src/encryption/custom-config.ts';
-import { validateProviderFile } from '../../src/encryption/validate.ts';
+import { validateProviderFile } from '../../src/encryption/validation/validate.ts';
 
 const secret = Buffer.from('aQwErTy1UiOp2AsDf\x803GhJk4L\x01\x02\x03\x04\x05\x06\x07', 'latin1').toString(
   'base64',

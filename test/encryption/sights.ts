@@ -2,7 +2,7 @@
 import { noFile, renderProviderFile, type ProviderFile } from '../../src/encryption/configuration.ts';
 import type { Holding } from '../../src/encryption/holdings.ts';
 import { keyId } from '../../src/encryption/key.ts';
-import type { NodeSight, Sight } from '../../src/encryption/sight.ts';
+import type { NodeSight, Sight } from '../../src/encryption/status/sight.ts';
 import { parseState, withKeys, type ClusterState, type Transition } from '../../src/state/rkestate.ts';
 import { key, secretsFile } from './samples.ts';
 

@@ -1,5 +1,5 @@
 /** Whether our verdict and words are kube-apiserver's, save what we do not repeat. */
-import { validateProviderFile } from '../../src/encryption/validate.ts';
+import { validateProviderFile } from '../../src/encryption/validation/validate.ts';
 import { nodeFile } from '../encryption/validate-cases.ts';
 import type { Check, Oracle } from '../lab/oracle.ts';
 

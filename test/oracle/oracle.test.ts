@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseProviderFile, renderProviderFile, sameMeaning } from '../../src/encryption/configuration.ts';
 import { decryptable } from '../../src/etcd/decrypt.ts';
 import { storedKeyOf } from '../../src/etcd/stored.ts';
-import { validateProviderFile } from '../../src/encryption/validate.ts';
+import { validateProviderFile } from '../../src/encryption/validation/validate.ts';
 import { cases } from '../encryption/validate-cases.ts';
 import { openOracles, type Oracle } from '../lab/oracle.ts';
 import { damagedFile, flags, providerFile } from './arbitraries.ts';

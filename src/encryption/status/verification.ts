@@ -1,15 +1,15 @@
 /** From two looks and what each kube-apiserver could read in between to a verdict. Pure. */
-import type { ReadCount } from '../kube/read-each.ts';
-import type { NodeName } from '../ports.ts';
-import type { ClusterState } from '../state/rkestate.ts';
-import { localKeysOf, parseProviderFile } from './configuration.ts';
-import { keyId, type Key } from './key.ts';
-import { recordedFiles } from './observe.ts';
-import { hashOf } from './renewal.ts';
+import type { ReadCount } from '../../kube/read-each.ts';
+import type { NodeName } from '../../ports.ts';
+import type { ClusterState } from '../../state/rkestate.ts';
+import { localKeysOf, parseProviderFile } from '../configuration.ts';
+import { keyId, type Key } from '../key.ts';
+import { recordedFiles } from '../observe.ts';
+import { hashOf } from '../kms/renewal.ts';
 import type { NodeSight, Sight } from './sight.ts';
-import type { Problem, ProblemKind } from './status-problems.ts';
+import type { Problem, ProblemKind } from './problems.ts';
 import { statusOf, type EncryptionStatus } from './status.ts';
-import type { Wanted } from './wanted.ts';
+import type { Wanted } from '../wanted.ts';
 
 /** What one kube-apiserver could read of one resource, from all etcds. */
 export interface Reading extends ReadCount {

@@ -1,8 +1,8 @@
 /** What `status` says of keys that want a rotation, though all is as it should be. */
 import { expect, test } from 'vitest';
-import { warningsOf } from '../../src/encryption/status-warnings.ts';
-import { parseProviderFile } from '../../src/encryption/configuration.ts';
-import { node, sight, state, stored } from './sights.ts';
+import { warningsOf } from '../../../src/encryption/status/warnings.ts';
+import { parseProviderFile } from '../../../src/encryption/configuration.ts';
+import { node, sight, state, stored } from '../sights.ts';
 
 const day = 86_400_000;
 const of = (seen = sight([node('n1', 'a,identity')]), maxAge?: number) =>

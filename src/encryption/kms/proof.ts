@@ -1,12 +1,12 @@
 /** Whether a KMS plugin that tsrke has started can take the place of the one before it: healthy, with the same keys. */
-import { messageOf, TsrkeError } from '../errors.ts';
-import { readiness } from '../kube/ready.ts';
-import type { KmsDefinition, NodeName, TaskReport } from '../ports.ts';
-import { isPluginCheck } from './kms-check.ts';
-import { withoutCredentials } from './kms-containers.ts';
-import { tryAlone, tryTogether, type Wrapped } from './kms-preflight.ts';
-import type { MemberLook } from './observe.ts';
-import type { World } from './world.ts';
+import { messageOf, TsrkeError } from '../../errors.ts';
+import { readiness } from '../../kube/ready.ts';
+import type { KmsDefinition, NodeName, TaskReport } from '../../ports.ts';
+import { isPluginCheck } from './check.ts';
+import { withoutCredentials } from './containers.ts';
+import { tryAlone, tryTogether, type Wrapped } from './preflight.ts';
+import type { MemberLook } from '../observe.ts';
+import type { World } from '../world.ts';
 
 /** Milliseconds in which a plugin must have become healthy after its start. */
 const healthyLimit = 45_000;

@@ -1,11 +1,11 @@
 /** Given what was seen ⇒ what a person is told, and what she is to type. */
 import { expect, test } from 'vitest';
-import type { Sight } from '../../src/encryption/sight.ts';
-import { statusOf, type EncryptionStatus } from '../../src/encryption/status.ts';
-import type { Wanted } from '../../src/encryption/wanted.ts';
-import type { ClusterState } from '../../src/state/rkestate.ts';
-import { key } from './samples.ts';
-import { disable, inForce, node, rotation, sight, state, stored, three } from './sights.ts';
+import type { Sight } from '../../../src/encryption/status/sight.ts';
+import { statusOf, type EncryptionStatus } from '../../../src/encryption/status/status.ts';
+import type { Wanted } from '../../../src/encryption/wanted.ts';
+import type { ClusterState } from '../../../src/state/rkestate.ts';
+import { key } from '../samples.ts';
+import { disable, inForce, node, rotation, sight, state, stored, three } from '../sights.ts';
 
 const on: Wanted = { kind: 'managed', provider: 'aescbc', resources: ['secrets'] };
 const off: Wanted = { kind: 'off' };

@@ -1,7 +1,7 @@
 /** One node as a row: what runs there, and why it is not in step. Pure. */
-import type { NodeName } from '../ports.ts';
-import { film, noFile, sameMeaning, type ProviderFile } from './configuration.ts';
-import type { Line } from './plan.ts';
+import type { NodeName } from '../../ports.ts';
+import { film, noFile, sameMeaning, type ProviderFile } from '../configuration.ts';
+import type { Line } from '../plan.ts';
 import type { NodeSight } from './sight.ts';
 
 export interface NodeRow {

@@ -1,17 +1,17 @@
 /** From what was seen, what the state says and what cluster.yml asks to what a person wants to know. Pure. */
-import { TsrkeError } from '../errors.ts';
-import type { ClusterState } from '../state/rkestate.ts';
-import { noFile, resourcesOf, writeKeyOf, type ProviderFile } from './configuration.ts';
-import { recordedFiles } from './observe.ts';
-import { effectiveFile, strip, type Line, type MemberSeen, type Seen } from './plan.ts';
+import { TsrkeError } from '../../errors.ts';
+import type { ClusterState } from '../../state/rkestate.ts';
+import { noFile, resourcesOf, writeKeyOf, type ProviderFile } from '../configuration.ts';
+import { recordedFiles } from '../observe.ts';
+import { effectiveFile, strip, type Line, type MemberSeen, type Seen } from '../plan.ts';
 import type { NodeSight, Sight } from './sight.ts';
-import { censusOf, ourHoldings, storedIn, type StatusCensus } from './status-census.ts';
-import { goalOf, transitionOf, type OpenTransition } from './status-goal.ts';
-import { keyRows, type KeyRow } from './status-keys.ts';
-import { nodeRow, type NodeRow } from './status-nodes.ts';
-import { nextFor, problemsOf, type Problem } from './status-problems.ts';
-import { warningsOf, type Warning } from './status-warnings.ts';
-import type { Wanted } from './wanted.ts';
+import { censusOf, ourHoldings, storedIn, type StatusCensus } from './census.ts';
+import { goalOf, transitionOf, type OpenTransition } from './goal.ts';
+import { keyRows, type KeyRow } from './keys.ts';
+import { nodeRow, type NodeRow } from './nodes.ts';
+import { nextFor, problemsOf, type Problem } from './problems.ts';
+import { warningsOf, type Warning } from './warnings.ts';
+import type { Wanted } from '../wanted.ts';
 
 export interface StatusRequest {
   readonly sight: Sight;

@@ -2,14 +2,14 @@
  * KMS plugins that tsrke runs itself: there and healthy before a provider file needs them, upgraded one node at a time,
  * gone once no provider file names them. Each step is taken from what the node shows; nothing else is remembered.
  */
-import { TsrkeError } from '../errors.ts';
-import type { KmsContainer, KmsDefinition, NodeName, TaskReport } from '../ports.ts';
-import type { ProviderFile } from './configuration.ts';
-import { nextKmsMove, providersAt, spareContainers } from './kms-containers.ts';
-import { expectHealthy, isFound, prove, samplesOf, stopped, tryOut, type Use } from './kms-proof.ts';
-import type { Look, MemberLook } from './observe.ts';
-import type { PluginStep } from './preview.ts';
-import type { World } from './world.ts';
+import { TsrkeError } from '../../errors.ts';
+import type { KmsContainer, KmsDefinition, NodeName, TaskReport } from '../../ports.ts';
+import type { ProviderFile } from '../configuration.ts';
+import { nextKmsMove, providersAt, spareContainers } from './containers.ts';
+import { expectHealthy, isFound, prove, samplesOf, stopped, tryOut, type Use } from './proof.ts';
+import type { Look, MemberLook } from '../observe.ts';
+import type { PluginStep } from '../preview.ts';
+import type { World } from '../world.ts';
 
 export interface KmsRun {
   readonly wanted: readonly KmsDefinition[];

@@ -1,9 +1,9 @@
 /** What is as it should be, and will not stay so for ever: keys that are due by age, or near their limit of writes. Pure. */
-import { inWords } from '../config/duration.ts';
-import { processStart, writesUnder } from '../kube/metrics.ts';
-import type { TsrkeBlock } from '../state/rkestate.ts';
-import { writeKeyAges, writesWarning, type KeyAge } from './age.ts';
-import type { ProviderFile } from './configuration.ts';
+import { inWords } from '../../config/duration.ts';
+import { processStart, writesUnder } from '../../kube/metrics.ts';
+import type { TsrkeBlock } from '../../state/rkestate.ts';
+import { writeKeyAges, writesWarning, type KeyAge } from '../age.ts';
+import type { ProviderFile } from '../configuration.ts';
 import type { Sight } from './sight.ts';
 
 /** `kind` is for scripts and stays. */

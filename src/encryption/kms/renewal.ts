@@ -3,13 +3,13 @@
  * under an older one, and the wait until every kube-apiserver works with the new one (it asks its plugin once a minute).
  */
 import { createHash } from 'node:crypto';
-import { messageOf, TsrkeError } from '../errors.ts';
-import { metricsOf, seenKeyIds, type SeenKeyId } from '../kube/metrics.ts';
-import type { NodeName } from '../ports.ts';
-import type { KekRecord, TsrkeBlock } from '../state/rkestate.ts';
-import { resourcesOf, writeKeyOf, type ProviderFile } from './configuration.ts';
-import type { Look } from './observe.ts';
-import type { World } from './world.ts';
+import { messageOf, TsrkeError } from '../../errors.ts';
+import { metricsOf, seenKeyIds, type SeenKeyId } from '../../kube/metrics.ts';
+import type { NodeName } from '../../ports.ts';
+import type { KekRecord, TsrkeBlock } from '../../state/rkestate.ts';
+import { resourcesOf, writeKeyOf, type ProviderFile } from '../configuration.ts';
+import type { Look } from '../observe.ts';
+import type { World } from '../world.ts';
 
 /** What a run has found out and done so far; of a run that was cut off only etcd itself tells. */
 export interface Renewal {

@@ -1,7 +1,7 @@
 /** kube-apiserver's verdict and words, as test/oracle has shown them to be, and what we find beyond them. */
 import { describe, expect, test } from 'vitest';
-import { validateProviderFile } from '../../src/encryption/validate.ts';
-import { cases, expected, nodeFile, type Case } from './validate-cases.ts';
+import { validateProviderFile } from '../../../src/encryption/validation/validate.ts';
+import { cases, expected, nodeFile, type Case } from '../validate-cases.ts';
 
 const minors = Array.from({ length: 14 }, (_, index) => 24 + index);
 

@@ -1,9 +1,9 @@
 /** What was seen of a cluster without touching it, gaps and all: an unreachable node is a finding, not a failure. */
-import type { Readiness } from '../kube/ready.ts';
-import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
-import type { ProviderFile } from './configuration.ts';
-import type { Holdings } from './holdings.ts';
-import type { MemberSeen } from './plan.ts';
+import type { Readiness } from '../../kube/ready.ts';
+import type { ApiserverContainer, NodeFile, NodeName } from '../../ports.ts';
+import type { ProviderFile } from '../configuration.ts';
+import type { Holdings } from '../holdings.ts';
+import type { MemberSeen } from '../plan.ts';
 
 export interface NodeSight {
   readonly node: NodeName;

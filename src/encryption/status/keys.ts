@@ -1,10 +1,10 @@
 /** All keys that anything knows of, each as a row: where it is, what it is for, what still lies under it. Pure. */
-import type { NodeName } from '../ports.ts';
-import type { ClusterState } from '../state/rkestate.ts';
-import { keysOf, localKeysOf, resourcesOf, writeKeyOf, type ProviderFile } from './configuration.ts';
-import type { Holding } from './holdings.ts';
-import { keyId, type KeyRecord } from './key.ts';
-import { recordedFiles } from './observe.ts';
+import type { NodeName } from '../../ports.ts';
+import type { ClusterState } from '../../state/rkestate.ts';
+import { keysOf, localKeysOf, resourcesOf, writeKeyOf, type ProviderFile } from '../configuration.ts';
+import type { Holding } from '../holdings.ts';
+import { keyId, type KeyRecord } from '../key.ts';
+import { recordedFiles } from '../observe.ts';
 
 export interface KeyRow {
   readonly type: Holding['provider'];

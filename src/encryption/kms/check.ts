@@ -1,10 +1,10 @@
 /** What the cluster itself shows about its KMS plugins before anything is risked on them. */
-import { TsrkeError } from '../errors.ts';
-import { parseJson, reasonOf } from '../kube/status.ts';
-import type { NodeName } from '../ports.ts';
-import { writeKeyOf, type ProviderFile } from './configuration.ts';
-import type { Look } from './observe.ts';
-import type { World } from './world.ts';
+import { TsrkeError } from '../../errors.ts';
+import { parseJson, reasonOf } from '../../kube/status.ts';
+import type { NodeName } from '../../ports.ts';
+import { writeKeyOf, type ProviderFile } from '../configuration.ts';
+import type { Look } from '../observe.ts';
+import type { World } from '../world.ts';
 
 /** Whether it is a check of /readyz that fails while a KMS plugin does not answer: `kms-providers`, `kms-provider-0`. */
 export function isPluginCheck(check: string): boolean {

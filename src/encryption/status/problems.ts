@@ -1,11 +1,11 @@
 /** What is not as the state and cluster.yml say, and what to do about it. Pure. */
-import type { NodeName } from '../ports.ts';
-import { keysOf, resourcesOf } from './configuration.ts';
+import type { NodeName } from '../../ports.ts';
+import { keysOf, resourcesOf } from '../configuration.ts';
 import type { Sight } from './sight.ts';
-import { heldAt, nextStep } from './steps.ts';
-import type { Goal, OpenTransition } from './status-goal.ts';
-import type { StatusCensus } from './status-census.ts';
-import type { JudgedNode } from './status-nodes.ts';
+import { heldAt, nextStep } from '../steps.ts';
+import type { Goal, OpenTransition } from './goal.ts';
+import type { StatusCensus } from './census.ts';
+import type { JudgedNode } from './nodes.ts';
 
 /** Something that is not as the state and cluster.yml say. `kind` is for scripts and stays. */
 export interface Problem {

@@ -1,7 +1,7 @@
 /** What etcd holds, set against what it should hold. Pure. */
-import { keysOf, noFile, resourcesOf, writeKeyOf, type KeyRef, type ProviderFile } from './configuration.ts';
-import type { Holding } from './holdings.ts';
-import type { Seen } from './plan.ts';
+import { keysOf, noFile, resourcesOf, writeKeyOf, type KeyRef, type ProviderFile } from '../configuration.ts';
+import type { Holding } from '../holdings.ts';
+import type { Seen } from '../plan.ts';
 import type { Sight } from './sight.ts';
 
 /** Objects of one resource under one key. */

@@ -1,7 +1,7 @@
 /** KMS plugins that tsrke runs itself: what is to be done about their containers on a node. Pure. */
 import { createHash } from 'node:crypto';
-import type { KmsContainer, KmsDefinition } from '../ports.ts';
-import type { KmsProvider, ProviderFile } from './configuration.ts';
+import type { KmsContainer, KmsDefinition } from '../../ports.ts';
+import type { KmsProvider, ProviderFile } from '../configuration.ts';
 
 /** As cluster.yml has it. */
 export type KmsWish = Omit<KmsDefinition, 'hash'>;

@@ -1,14 +1,19 @@
 /** Given two looks and what was read in between ⇒ what is proved, and what is found. */
 import { expect, test } from 'vitest';
-import { renderProviderFile, type ProviderFile } from '../../src/encryption/configuration.ts';
-import type { Sight } from '../../src/encryption/sight.ts';
-import { proofOf, type Proof, type ProofRequest, type Reading } from '../../src/encryption/verification.ts';
-import { hashOf } from '../../src/encryption/renewal.ts';
-import { Secret } from '../../src/encryption/key.ts';
-import type { Wanted } from '../../src/encryption/wanted.ts';
-import { parseState, type ClusterState } from '../../src/state/rkestate.ts';
-import { key } from './samples.ts';
-import { inForce, node, rotation, sight, state, stored, three } from './sights.ts';
+import { renderProviderFile, type ProviderFile } from '../../../src/encryption/configuration.ts';
+import type { Sight } from '../../../src/encryption/status/sight.ts';
+import {
+  proofOf,
+  type Proof,
+  type ProofRequest,
+  type Reading,
+} from '../../../src/encryption/status/verification.ts';
+import { hashOf } from '../../../src/encryption/kms/renewal.ts';
+import { Secret } from '../../../src/encryption/key.ts';
+import type { Wanted } from '../../../src/encryption/wanted.ts';
+import { parseState, type ClusterState } from '../../../src/state/rkestate.ts';
+import { key } from '../samples.ts';
+import { inForce, node, rotation, sight, state, stored, three } from '../sights.ts';
 
 const on: Wanted = { kind: 'managed', provider: 'aescbc', resources: ['secrets'] };
 const good = sight(three('a,identity'));

@@ -1,13 +1,13 @@
 /** Where a cluster is on its way to, and how far it has come. Pure. */
-import { TsrkeError } from '../errors.ts';
-import type { NodeName } from '../ports.ts';
-import type { ClusterState, Held, TransitionKind } from '../state/rkestate.ts';
-import { film, noFile, parseProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
-import type { Line } from './plan.ts';
-import { plannedKey } from './preview.ts';
+import { TsrkeError } from '../../errors.ts';
+import type { NodeName } from '../../ports.ts';
+import type { ClusterState, Held, TransitionKind } from '../../state/rkestate.ts';
+import { film, noFile, parseProviderFile, sameMeaning, type ProviderFile } from '../configuration.ts';
+import type { Line } from '../plan.ts';
+import { plannedKey } from '../preview.ts';
 import type { Sight } from './sight.ts';
-import { chooseTarget, type Target } from './target.ts';
-import { answers, type Wanted } from './wanted.ts';
+import { chooseTarget, type Target } from '../target.ts';
+import { answers, type Wanted } from '../wanted.ts';
 
 export type Phase = 'read' | 'write' | 'rewrite' | 'prune' | 'record';
 

@@ -5,8 +5,8 @@ import {
   outlineOf,
   spareContainers,
   withoutCredentials,
-} from '../../src/encryption/kms-containers.ts';
-import type { KmsContainer } from '../../src/ports.ts';
+} from '../../../src/encryption/kms/containers.ts';
+import type { KmsContainer } from '../../../src/ports.ts';
 
 const wish = { image: 'kms:1', command: [], env: ['TOKEN=geheim'], binds: [], socket: '/run/kms/a.sock' };
 const wanted = definitionOf(wish);

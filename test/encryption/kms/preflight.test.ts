@@ -1,12 +1,12 @@
 /** What stops a run before any file is pushed that names a KMS plugin. */
 import { describe, expect, test } from 'vitest';
-import { TsrkeError } from '../../src/errors.ts';
-import type { KmsProvider, ProviderFile } from '../../src/encryption/configuration.ts';
-import type { MemberLook } from '../../src/encryption/observe.ts';
-import { preflightKms } from '../../src/encryption/kms-preflight.ts';
-import { KmsPlugin as LabPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
-import type { KmsPlugin, NodeName } from '../../src/ports.ts';
-import { Notes } from '../hosts/notes.ts';
+import { TsrkeError } from '../../../src/errors.ts';
+import type { KmsProvider, ProviderFile } from '../../../src/encryption/configuration.ts';
+import type { MemberLook } from '../../../src/encryption/observe.ts';
+import { preflightKms } from '../../../src/encryption/kms/preflight.ts';
+import { KmsPlugin as LabPlugin, type Vault } from '../../../src/lab/kms-plugin.ts';
+import type { KmsPlugin, NodeName } from '../../../src/ports.ts';
+import { Notes } from '../../hosts/notes.ts';
 
 const { signal } = new AbortController();
 const kms: KmsProvider = {

@@ -3,13 +3,13 @@
  * become ready, and one whose plugin has another key writes what its neighbours cannot read.
  */
 import { randomBytes } from 'node:crypto';
-import { allToTheirEnd, TsrkeError } from '../errors.ts';
-import type { KmsPlugin, NodeName, WrappedKey } from '../ports.ts';
-import { hostPathOf, lacking } from './binds.ts';
-import type { KmsProvider, ProviderFile } from './configuration.ts';
-import type { Look, MemberLook } from './observe.ts';
-import type { Line } from './plan.ts';
-import type { World } from './world.ts';
+import { allToTheirEnd, TsrkeError } from '../../errors.ts';
+import type { KmsPlugin, NodeName, WrappedKey } from '../../ports.ts';
+import { hostPathOf, lacking } from '../binds.ts';
+import type { KmsProvider, ProviderFile } from '../configuration.ts';
+import type { Look, MemberLook } from '../observe.ts';
+import type { Line } from '../plan.ts';
+import type { World } from '../world.ts';
 
 /** A plugin as one node will use it. */
 export interface Use {
