@@ -53,7 +53,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the read line is skipped',
     edits: [
-      edit('encryption/plan.ts', `if (unsettled.length > 0 && (seen`, `if (unsettled.length > 9 && (seen`),
+      edit('encryption/plan.ts', `if (unsettled.length > 0 && (reads`, `if (unsettled.length > 9 && (reads`),
     ],
     situations: /on 3 node\(s\), one node midway/,
     wrong: readable,
@@ -204,7 +204,7 @@ export const mutants: readonly Mutant[] = [
       ),
     ],
     situations: /restored/,
-    wrong: readable,
+    wrong: /which is not in the state file/,
   },
   {
     name: 'a retired key is used again',
