@@ -1,7 +1,6 @@
 /** `services.kube-api.extra_binds`: what cluster.yml names is there before a provider file needs it, and goes last. */
 import { expect, it } from 'vitest';
 import type { JsonObject } from '../../src/state/rkestate.ts';
-import { breakEveryEffect } from './every-effect.ts';
 import { MemoryLab } from './memory-lab.ts';
 
 function ask(lab: MemoryLab, enabled: boolean, binds: readonly string[]): void {
@@ -78,18 +77,3 @@ it('with which kube-apiserver does not come up are taken back', async () => {
   expect((await lab.tsrke('up')).error).toBeUndefined();
   expect(extra(lab)).toEqual([[plugin]]);
 });
-
-it('broken off at every effect, the same command finishes', async () => {
-  const figures = await breakEveryEffect(
-    { lab: { nodes: 1, encrypted: true }, prepare: prepared, command: 'up', enabled: true },
-    ({ changes }) => changes,
-  );
-  expect(figures.problems).toEqual([]);
-  expect(figures.faults).toBeGreaterThan(20);
-});
-
-async function prepared(lab: MemoryLab): Promise<void> {
-  ask(lab, true, [plugin]);
-  await lab.tsrke('up');
-  ask(lab, true, [other]);
-}

@@ -1,7 +1,6 @@
 /** kube-apiservers that load a changed file by themselves: nothing is restarted, and nothing is taken for loaded. */
 import { expect, it } from 'vitest';
 import { providerPath } from '../../src/encryption/world.ts';
-import { breakEveryEffect } from './every-effect.ts';
 import { MemoryLab, type LabOptions } from './memory-lab.ts';
 
 const open = (options: Partial<LabOptions> = {}) =>
@@ -66,14 +65,4 @@ it('a disable takes the argument away with the file, a later enable does without
   expect(stored(lab)).toEqual(['']);
   lab.enabled = true;
   expect((await lab.tsrke('up')).error).toBeUndefined();
-});
-
-it('a rotation, broken off at its changes here and there, is finished by the same command', async () => {
-  let changed = 0;
-  const figures = await breakEveryEffect(
-    { lab: { nodes: 1, encrypted: true, reload: true, secrets: 2 }, command: 'rotate', enabled: true },
-    ({ changes }) => changes && (changed += 1) % 4 === 0,
-  );
-  expect(figures.problems).toEqual([]);
-  expect(figures.faults).toBeGreaterThan(10);
 });
