@@ -3,6 +3,7 @@ import { TsrkeError } from '../errors.ts';
 import { discover } from '../kube/discover.ts';
 import { rewrite } from '../kube/rewrite.ts';
 import { defaultQuota, type EtcdSize } from '../kube/space.ts';
+import { countText } from '../kube/speed.ts';
 import type { Look } from './observe.ts';
 import type { World } from './world.ts';
 
@@ -68,11 +69,8 @@ export async function rewriteAll(
           signal,
           touch: touch(found.pattern),
           ...(look.census === undefined ? {} : { etcdSize: (each) => fullest(world.etcds, each) }),
-          onProgress: ({ done, total, rate, eta, paused }) =>
-            task.progress(
-              `${done}/${total}, ${Math.round(rate)}/s${eta === undefined ? '' : `, ${Math.ceil(eta)} s left`}${paused === undefined ? '' : ` (${paused})`}`,
-              { done, total, rate, eta },
-            ),
+          onProgress: ({ paused, ...count }) =>
+            task.progress(`${countText(count)}${paused === undefined ? '' : ` (${paused})`}`, count),
         });
         rewritten += result.rewritten;
         problems.push(

@@ -1,4 +1,4 @@
-import type { Clock } from '../ports.ts';
+import type { Clock, WorkCount } from '../ports.ts';
 
 /** How fast work gets done, over the last ten seconds; also decides when progress is worth telling. */
 export class Speed {
@@ -25,4 +25,9 @@ export class Speed {
       ? 0
       : ((done - first.done) * 1000) / (time - first.time);
   }
+}
+
+/** `812/1000, 903/s, 1 s left` */
+export function countText({ done, total, rate, eta }: WorkCount): string {
+  return `${done}/${total}, ${Math.round(rate)}/s${eta === undefined ? '' : `, ${Math.ceil(eta)} s left`}`;
 }

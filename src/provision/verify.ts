@@ -16,7 +16,7 @@ import { metricsOf, seenKeyIds } from '../kube/metrics.ts';
 import type { Resource } from '../kube/outcome.ts';
 import { Pace } from '../kube/pace.ts';
 import { readEach } from '../kube/read-each.ts';
-import { Speed } from '../kube/speed.ts';
+import { countText, Speed } from '../kube/speed.ts';
 import type { Etcd, NodeName, Report, TaskReport } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import { stateIn } from '../state/store.ts';
@@ -212,8 +212,8 @@ function counterOf(task: TaskReport, expected: number, { clock }: Links): { one(
     if (rate === undefined) return;
     const total = Math.max(expected, done);
     const eta = done === total ? 0 : rate > 0 ? (total - done) / rate : undefined;
-    const left = eta === undefined ? '' : `, ${Math.ceil(eta)} s left`;
-    task.progress(`${done}/${total}, ${Math.round(rate)}/s${left}`, { done, total, rate, eta });
+    const count = { done, total, rate, eta };
+    task.progress(countText(count), count);
   };
   return {
     one: () => {
