@@ -4,7 +4,7 @@ import type { ErrorObject } from 'ajv';
 import { escapePointer } from './document.ts';
 import type { Document } from './document.ts';
 import { excerpt } from './excerpt.ts';
-import { clusterSchema, isMap, schemaOf, takesText } from './keys.ts';
+import { clusterSchema, isMap, kubeApiIn, schemaOf, takesText } from './keys.ts';
 import type { Schema } from './keys.ts';
 import { checkKmsPlugins } from './kms-plugins.ts';
 import { checkRules } from './rules.ts';
@@ -118,9 +118,7 @@ function checkPort(port: unknown, pointer: string, report: Reporter): void {
  * alone is the user's choice, but kube-apiserver does not start with it while there is no file.
  */
 function checkEncryption(raw: Record<string, unknown>, report: Reporter): void {
-  const services = isMap(raw['services']) ? raw['services'] : {};
-  const api = isMap(services['kube-api']) ? services['kube-api'] : {};
-  const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
+  const { api, encryption: wish } = kubeApiIn(raw);
   for (const section of ['extra_args', 'extra_args_array']) {
     const args = isMap(api[section]) ? api[section] : {};
     for (const [key, value] of Object.entries(args)) {

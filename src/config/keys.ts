@@ -48,3 +48,16 @@ export function takesText(schema: Schema): boolean {
 export function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
+
+/** `services.kube-api` of a cluster.yml that may hold anything, and `secrets_encryption_config` in it. */
+export function kubeApiIn(raw: Readonly<Record<string, unknown>>): {
+  readonly api: Readonly<Record<string, unknown>>;
+  readonly encryption: Readonly<Record<string, unknown>>;
+} {
+  const below = (parent: Readonly<Record<string, unknown>>, name: string) => {
+    const child = parent[name];
+    return isMap(child) ? child : {};
+  };
+  const api = below(below(raw, 'services'), 'kube-api');
+  return { api, encryption: below(api, 'secrets_encryption_config') };
+}

@@ -1,6 +1,6 @@
 /** `secrets_encryption_config.kms_plugin`: KMS plugins that tsrke itself runs on every controlplane node. */
 import { posix } from 'node:path';
-import { isMap } from './keys.ts';
+import { isMap, kubeApiIn } from './keys.ts';
 
 export interface KmsPluginWish {
   readonly image: string;
@@ -42,9 +42,7 @@ export function socketBinds(plugins: readonly KmsPluginWish[], extraBinds: reado
 
 /** What the schema cannot tell; mistakes of type are told there and passed over here. */
 export function checkKmsPlugins(raw: Readonly<Record<string, unknown>>, report: Reporter): void {
-  const services = isMap(raw['services']) ? raw['services'] : {};
-  const api = isMap(services['kube-api']) ? services['kube-api'] : {};
-  const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
+  const { api, encryption: wish } = kubeApiIn(raw);
   const field = wish['kms_plugin'];
   const at = '/services/kube-api/secrets_encryption_config/kms_plugin';
   const sockets = new Set<string>();

@@ -1,14 +1,12 @@
 /** Fields of cluster.yml that RKE does not know: it ignores them, and they never stand in its rkeConfig. */
-import { isMap } from './keys.ts';
+import { isMap, kubeApiIn } from './keys.ts';
 
 /** Of `services.kube-api.secrets_encryption_config`. */
 const fields = ['provider', 'resources', 'max_key_age', 'kms_plugin'] as const;
 
 /** What the file says of them, in its own keys and at its own place, credentials left out; none: undefined. */
 export function ownFieldsOf(raw: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined {
-  const services = isMap(raw['services']) ? raw['services'] : {};
-  const api = isMap(services['kube-api']) ? services['kube-api'] : {};
-  const wish = isMap(api['secrets_encryption_config']) ? api['secrets_encryption_config'] : {};
+  const { encryption: wish } = kubeApiIn(raw);
   const said = fields.flatMap((name) =>
     wish[name] == null ? [] : [[name, kept(name, wish[name])] as const],
   );
