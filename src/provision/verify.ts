@@ -12,7 +12,6 @@ import { TsrkeError } from '../errors.ts';
 import { isStored, namesIn, type StoredName } from '../etcd/names.ts';
 import { discover } from '../kube/discover.ts';
 import { resourceName } from '../kube/list.ts';
-import { metricsOf, seenKeyIds } from '../kube/metrics.ts';
 import type { Resource } from '../kube/outcome.ts';
 import { Pace } from '../kube/pace.ts';
 import { readEach } from '../kube/read-each.ts';
@@ -70,7 +69,7 @@ interface Context {
   readonly signal: AbortSignal;
 }
 
-type Read = Pick<ProofRequest, 'readings' | 'unserved' | 'kmsKeys'>;
+type Read = Pick<ProofRequest, 'readings' | 'unserved'>;
 
 /** All that is encrypted or should be, through every kube-apiserver that answers, ready or not. */
 async function readAll(
@@ -81,7 +80,7 @@ async function readAll(
   const serving = nodes.filter(({ readiness }) => readiness?.serves === true);
   const names = serving.map(({ node }) => node);
   const [from] = names;
-  if (from === undefined) return { readings: [], unserved: [], kmsKeys: [] };
+  if (from === undefined) return { readings: [], unserved: [] };
   const counts = new Map<string, number>();
   for (const { resource, count } of rows) counts.set(resource, (counts.get(resource) ?? 0) + count);
   const resources = await resourcesIn([...counts.keys()], serving, context);
@@ -106,11 +105,7 @@ async function readAll(
         return read;
       },
     );
-    const silent = new Set(readings.flatMap((each) => (each.silent === undefined ? [] : [each.node])));
-    const asked = rows.some(({ provider }) => provider === 'kms2')
-      ? names.filter((node) => !silent.has(node))
-      : [];
-    return { readings, unserved, kmsKeys: await kmsKeysOf(asked, context) };
+    return { readings, unserved };
   } finally {
     for (const etcd of etcds) etcd.close();
   }
@@ -189,19 +184,6 @@ async function readAt(node: NodeName, resources: readonly Resource[], context: T
     if (silent !== undefined) break;
   }
   return readings;
-}
-
-async function kmsKeysOf(
-  nodes: readonly NodeName[],
-  { links, signal }: Context,
-): Promise<ProofRequest['kmsKeys']> {
-  const found = await Promise.all(
-    nodes.map(async (node) => {
-      const seen = seenKeyIds((await metricsOf(links.kube, node, signal)).text);
-      return [...seen].map(([name, { hash }]) => ({ node, name, hash }));
-    }),
-  );
-  return found.flat();
 }
 
 function counterOf(task: TaskReport, expected: number, { clock }: Links): { one(): void; end(): void } {

@@ -1,4 +1,5 @@
 /** From two looks and what each kube-apiserver could read in between to a verdict. Pure. */
+import { seenKeyIds } from '../../kube/metrics.ts';
 import type { ReadCount } from '../../kube/read-each.ts';
 import type { NodeName } from '../../ports.ts';
 import type { ClusterState } from '../../state/rkestate.ts';
@@ -48,8 +49,6 @@ export interface ProofRequest {
   readonly readings: readonly Reading[];
   /** Resources of which etcd holds objects and that kube-apiserver does not serve to be read. */
   readonly unserved: readonly { readonly resource: string; readonly count: number }[];
-  /** The newest key id of each KMS v2 provider as each server has it: `sha256:` and hex digits. */
-  readonly kmsKeys: readonly { readonly node: NodeName; readonly name: string; readonly hash: string }[];
 }
 
 /** What was looked at, as it was at the end, and what is not as it should be. Fields are those of EncryptionStatus. */
@@ -86,7 +85,7 @@ export function proofOf(request: ProofRequest): Proof {
     ...ringFindings([first, again], state),
     ...readings.flatMap(readingFindings),
     ...request.unserved.map(unservedFinding),
-    ...formerKmsKeys(status, request.kmsKeys),
+    ...formerKmsKeys(status, again),
   ];
   return {
     begun: first.time.toISOString(),
@@ -236,9 +235,12 @@ function unservedFinding({ resource, count }: ProofRequest['unserved'][number]):
   };
 }
 
-/** The provider's name stays when the KMS has a new key: only the key id tells. */
-function formerKmsKeys({ census }: Pick<Proof, 'census'>, newest: ProofRequest['kmsKeys']): Finding[] {
+/** The provider's name stays when the KMS has a new key: only the key id tells, which each server has from its plugin. */
+function formerKmsKeys({ census }: Pick<Proof, 'census'>, { nodes }: Sight): Finding[] {
   if ('unavailable' in census) return [];
+  const newest = nodes.flatMap(({ node, metrics = '' }) =>
+    [...seenKeyIds(metrics)].map(([name, { hash }]) => ({ node, name, hash })),
+  );
   return census.resources.flatMap(({ resource, provider, name, count, kmsKeyId, asWanted }): Finding[] => {
     if (provider !== 'kms2' || kmsKeyId === undefined || !asWanted) return [];
     const others = newest.filter((each) => each.name === name && each.hash !== hashOf(kmsKeyId));

@@ -190,7 +190,7 @@ const told = ({ findings }: Proof) =>
 test.each(rows)('$given', ({ given: _, both = good, known = inForce, findings, has, ...row }) => {
   const proof = proofOf({
     ...{ first: both, again: both, state: known, stateAgain: known },
-    ...{ wanted: on, readings: all, unserved: [], kmsKeys: [] },
+    ...{ wanted: on, readings: all, unserved: [] },
     ...row,
   });
   expect(told(proof)).toEqual(findings);
@@ -213,14 +213,16 @@ test('values under an older key of the KMS than the servers have by now', () => 
     ],
   };
   const known = parseState(JSON.stringify({ desiredState: half, currentState: half }), 'it');
+  const metrics =
+    'apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds' +
+    `{apiserver_id_hash="x",key_id_hash="${hashOf('kek-2')}",provider_name="vault"} 1.7e+09`;
   const seen = sight(
-    three('a,identity').map((each) => ({ ...each, file: kmsFile })),
+    three('a,identity').map((each) => ({ ...each, file: kmsFile, metrics })),
     { stored: kms },
   );
-  const kmsKeys = ['n1', 'n2', 'n3'].map((name) => ({ node: name, name: 'vault', hash: hashOf('kek-2') }));
   const proof = proofOf({
     ...{ first: seen, again: seen, state: known, stateAgain: known, readings: all, unserved: [] },
-    ...{ wanted: { kind: 'custom', text: JSON.stringify(asked) }, kmsKeys },
+    wanted: { kind: 'custom', text: JSON.stringify(asked) },
   });
   expect(proof.census).toMatchObject({
     resources: [
