@@ -10,16 +10,27 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   return (await import('./real-lab.ts')).openRealLab(options);
 }
 
-/** One lab of one host for all scenarios of a file, given back at its end. To be called at the top of the file. */
-export function labOfOneHost(options: Omit<LabOptions, 'hosts'>): {
+export interface Bed {
   readonly lab: Lab;
+  /** Its first. */
   readonly host: LabHost;
   /** cluster.yml's text as it was in the beginning. */
   readonly clusterYml: string;
-} {
-  let opened: ReturnType<typeof labOfOneHost> | undefined;
+}
+
+/** Three, but one where they are real: rotations on three real hosts take minutes. */
+export const fewHosts = labName === 'memory' ? 3 : 1;
+
+/** One lab of one host for all scenarios of a file, given back at its end. To be called at the top of the file. */
+export function labOfOneHost(options: Omit<LabOptions, 'hosts'>): Bed {
+  return labOfFile({ ...options, hosts: 1 });
+}
+
+/** The same, of as many hosts as it says. */
+export function labOfFile(options: LabOptions): Bed {
+  let opened: Bed | undefined;
   beforeAll(async () => {
-    const lab = await openLab({ ...options, hosts: 1 });
+    const lab = await openLab(options);
     const [host] = lab.hosts;
     if (host === undefined) throw new Error('the lab has no host');
     opened = { lab, host, clusterYml: readFileSync(lab.config, 'utf8') };

@@ -4,7 +4,7 @@ import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { PlanDocument } from '../../src/encryption/plan-document.ts';
 import type { Lab } from '../lab/lab.ts';
-import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
+import { closeLabs, fewHosts, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const leasePath = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/tsrke';
@@ -13,7 +13,7 @@ let opened: Lab | undefined;
 let lab: Lab;
 
 beforeAll(async () => {
-  opened = lab = await openLab({ hosts: labName === 'memory' ? 3 : 1, encryption: 'on', secrets: 20 });
+  opened = lab = await openLab({ hosts: fewHosts, encryption: 'on', secrets: 20 });
 });
 
 afterAll(async () => {

@@ -1,56 +1,44 @@
 /** A rotation with a person between its steps, under the eyes of clients. */
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Lab } from '../lab/lab.ts';
-import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
+import { expect, it } from 'vitest';
+import { fewHosts, labOfFile } from '../lab/open-lab.ts';
 
 interface Status {
   readonly transition?: { readonly held?: string; readonly phase: string };
   readonly next?: string;
 }
 
-let opened: Lab | undefined;
-let lab: Lab;
+const bed = labOfFile({ hosts: fewHosts, encryption: 'on', secrets: 20 });
 
-beforeAll(async () => {
-  const hosts = labName === 'memory' ? 3 : 1;
-  opened = lab = await openLab({ hosts, encryption: 'on', secrets: 20 });
-});
-
-afterAll(async () => {
-  await opened?.close();
-  await closeLabs();
-});
-
-const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
+const starts = () => Promise.all(bed.lab.hosts.map((host) => host.apiserverStarts()));
 
 /** The names of the keys in etcd. */
 async function storedUnder(): Promise<string[]> {
-  const prefixes = new Set((await lab.etcd.prefixes()).values());
+  const prefixes = new Set((await bed.lab.etcd.prefixes()).values());
   return [...prefixes].map((prefix) => prefix.split(':')[4] ?? '').toSorted();
 }
 
 async function ran(command: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await lab.tsrke(command);
+  const { code, stdout, stderr } = await bed.lab.tsrke(command);
   expect(code, stdout + stderr).toBe(0);
   return stdout;
 }
 
 async function status(): Promise<Status> {
-  const { stdout } = await lab.tsrke(['encrypt', 'status', '--output', 'json']);
+  const { stdout } = await bed.lab.tsrke(['encrypt', 'status', '--output', 'json']);
   return JSON.parse(stdout) as Status;
 }
 
 it('prepare, rotate, reencrypt: each is shown, repaired by up, refused out of order, and killed and given again', async () => {
-  const clients = await lab.startClients();
+  const clients = await bed.lab.startClients();
   const [before = ''] = await storedUnder();
 
-  const early = await lab.tsrke(['encrypt', 'rotate']);
+  const early = await bed.lab.tsrke(['encrypt', 'rotate']);
   expect(early, early.stderr).toMatchObject({ code: 3, stdout: '' });
   expect(early.stderr).toMatch(
     /no rotation is prepared \(OUT_OF_ORDER\)\nnext: `tsrke encrypt prepare` comes first/,
   );
 
-  const killed = await lab.tsrke(['encrypt', 'prepare'], { killWhen: /restarting kube-apiserver/ });
+  const killed = await bed.lab.tsrke(['encrypt', 'prepare'], { killWhen: /restarting kube-apiserver/ });
   expect(killed.signal, killed.stderr).toBe('SIGKILL');
   expect(await ran(['encrypt', 'prepare'])).toMatch(
     /nothing is written with it yet .*`tsrke encrypt rotate` goes on/,
@@ -63,7 +51,7 @@ it('prepare, rotate, reencrypt: each is shown, repaired by up, refused out of or
 
   const restarted = await starts();
   expect(await ran(['up'])).toMatch(/^nothing to do: /);
-  const plan = await lab.tsrke(['plan']);
+  const plan = await bed.lab.tsrke(['plan']);
   expect(plan, plan.stdout).toMatchObject({ code: 0 });
   expect(await starts()).toEqual(restarted);
 

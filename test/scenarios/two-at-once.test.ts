@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Lab } from '../lab/lab.ts';
-import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
+import { closeLabs, fewHosts, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const rotate = ['encrypt', 'rotate-key'];
@@ -20,8 +20,7 @@ let opened: Lab | undefined;
 let lab: Lab;
 
 beforeAll(async () => {
-  const hosts = labName === 'memory' ? 3 : 1;
-  opened = lab = await openLab({ hosts, encryption: 'on', secrets: 20 });
+  opened = lab = await openLab({ hosts: fewHosts, encryption: 'on', secrets: 20 });
 });
 
 afterAll(async () => {

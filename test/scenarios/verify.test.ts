@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Verification } from '../../src/provision/verify.ts';
 import { editKubeApi, type Lab, type LabHost } from '../lab/lab.ts';
-import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
+import { closeLabs, fewHosts, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 const secrets = '/registry/secrets/default';
 const count = 30;
-// Three real hosts take minutes for the rotations in here.
-const hosts = labName === 'memory' ? 3 : 1;
 
 let opened: Lab | undefined;
 let lab: Lab;
@@ -19,7 +17,7 @@ let host: LabHost;
 let plain: Buffer;
 
 beforeAll(async () => {
-  opened = lab = await openLab({ hosts, encryption: 'off', secrets: count });
+  opened = lab = await openLab({ hosts: fewHosts, encryption: 'off', secrets: count });
   host = lab.hosts.at(-1) as LabHost;
   plain = (await lab.etcd.get(`${secrets}/secret-00001`)) as Buffer;
   editKubeApi(lab, { secrets_encryption_config: { enabled: true } });
@@ -103,7 +101,9 @@ it('after the rotation too: a report to look at, one to file, one for scripts', 
   expect(text.code, text.stderr).toBe(0);
   expect(text.stdout).toMatch(/^Encryption of secrets is on\n/);
   expect(text.stdout).toContain(`✔ proved: ${stored} objects, `);
-  expect(text.stderr).toMatch(new RegExp(`\\d+/${stored * hosts}, \\d+/s[^]* ${stored * hosts} reads\n`));
+  expect(text.stderr).toMatch(
+    new RegExp(`\\d+/${stored * fewHosts}, \\d+/s[^]* ${stored * fewHosts} reads\n`),
+  );
   const filed = readFileSync(join(lab.dir, 'proof.md'), 'utf8');
   expect(filed).toMatch(/^# Encryption of secrets in .+: proved\n/);
   for (const name of names()) expect(filed).toContain(`| ${name} | secrets | ${stored} | 0 | 0 |`);
@@ -196,7 +196,7 @@ it('a rotation that was cut off: what is open is named, with its phase and the c
 });
 
 // Where it is the only one, so is etcd: without-etcd.test.ts.
-if (hosts > 1) {
+if (fewHosts > 1) {
   it('a node that is off the network: what the others show is shown, and it is not proved', async () => {
     await host.unplug();
     try {
