@@ -164,7 +164,7 @@ function trialOf(socket: string): { readonly name: string; readonly socket: stri
 function trialContainerOf(definition: KmsDefinition): object {
   const { socket, binds } = definition;
   const folder = posix.dirname(socket);
-  const others = binds.filter((bind) => bind.split(':')[1]?.replace(/\/+$/, '') !== folder);
+  const others = binds.filter((bind) => !isMountedAt(folder, bind));
   const aside = `${posix.dirname(trialOf(socket).socket)}:${folder}`;
   const {
     HostConfig: host,
@@ -177,9 +177,13 @@ function trialContainerOf(definition: KmsDefinition): object {
   return { ...container, HostConfig: { ...host, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 } } };
 }
 
+function isMountedAt(folder: string, bind: string): boolean {
+  return bind.split(':')[1]?.replace(/\/+$/, '') === folder;
+}
+
 function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition) {
   const folder = posix.dirname(socket);
-  const isBound = binds.some((bind) => bind.split(':')[1]?.replace(/\/+$/, '') === folder);
+  const isBound = binds.some((bind) => isMountedAt(folder, bind));
   return {
     Image: image,
     ...(command.length === 0 ? {} : { Cmd: command }),
