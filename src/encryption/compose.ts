@@ -195,8 +195,9 @@ function expectSameKms(provider: KmsProvider, entries: readonly Entry[]): void {
   const other = others.find(({ name }) => name === provider.name);
   if (other === undefined) return;
   if (other.endpoint === provider.endpoint && other.apiVersion === provider.apiVersion) return;
-  throw new TsrkeError('KEY_CONFLICT', `KMS provider ${provider.name} stands for two different plugins`, {
-    next: 'no provider file can hold both; give the new one a name of its own',
+  const both = other.apiVersion === provider.apiVersion ? 'two different plugins' : 'KMS v1 and v2';
+  throw new TsrkeError('KEY_CONFLICT', `the name ${provider.name} would stand for ${both}`, {
+    next: 'no provider file can hold both: give the new one a name of its own in cluster.yml',
   });
 }
 

@@ -295,6 +295,24 @@ describe('rotate-key with KMS v1', () => {
     expect(annotated(lab)).toEqual([]);
   });
 
+  it.each([1, 3] as const)(
+    'does not become KMS v2 under the name it has, on %i node(s): no file can hold both',
+    async (nodes) => {
+      const lab = await versionOne(nodes);
+      const before = lab.restarts();
+      lab.asks(entry(kms('v2')));
+      const { error } = await lab.tsrke('up');
+      expect(error).toMatchObject({
+        code: 'KEY_CONFLICT',
+        exitCode: 3,
+        message: 'the name vault would stand for KMS v1 and v2',
+        next: 'no provider file can hold both: give the new one a name of its own in cluster.yml',
+      });
+      expect(lab.restarts()).toBe(before);
+      expect(lab.lies()).toEqual({ 'kms1:vault:kek-1': 6 });
+    },
+  );
+
   it('moves to KMS v2 under a name of its own', async () => {
     const lab = await versionOne(3);
     lab.asks(entry(kms('v2', 'vault-2')));
