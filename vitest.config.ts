@@ -22,6 +22,7 @@ const onBothLabs = [
   'reload',
   'kms',
   'kms-v1',
+  'kms-names',
   'kms-plugin',
   'secrecy',
   'steps',

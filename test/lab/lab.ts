@@ -25,12 +25,15 @@ export interface LabOptions {
   readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
 }
 
-/** Where the KMS plugins of the AWS example in RKE's documents listen: `socket.sock` in this folder. */
+/**
+ * Where the KMS plugins of a host listen: `socket.sock` in this folder, as in the AWS example of RKE's documents, and
+ * `moved.sock`.
+ */
 export const kmsFolder = '/var/run/kmsplugin';
 
-/** The KMS plugin of one host. */
+/** A KMS plugin of one host. */
 export interface HostKms {
-  /** What it does. By default those of all hosts share their keys. */
+  /** What it does. By default all, of every host, share their keys. */
   plugin: KmsPlugin;
   readonly runs: boolean;
   start(): Promise<void>;
@@ -58,6 +61,8 @@ export interface LabHost {
   readonly address: string;
   readonly docker: Docker;
   readonly kms: HostKms;
+  /** The one at `moved.sock`; it does not run before it is started. */
+  readonly movedKms: HostKms;
   /** Of the container of this name; default kube-apiserver. */
   inspect(name?: string): Promise<ContainerInspectInfo>;
   readFile(path: string): Promise<string | undefined>;

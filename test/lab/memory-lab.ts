@@ -42,6 +42,11 @@ export async function openMemoryLab(
   const hidden = new Set<string>();
   const vault: Vault = new Map();
   const kms = new Map(names.map((name) => [name, new MemoryKms(vault, options.kms !== undefined)]));
+  const movedKms = new Map(names.map((name) => [name, new MemoryKms(vault, false)]));
+  const listening = new Map([
+    [`unix://${kmsFolder}/socket.sock`, kms],
+    [`unix://${kmsFolder}/moved.sock`, movedKms],
+  ]);
   const lab = await startLab({
     dir,
     controlplane: names,
@@ -49,8 +54,7 @@ export async function openMemoryLab(
     minor: Number((options.version ?? '1.34').slice(2)),
     startTime: 100,
     pollEvery: 2_000,
-    plugins: (node, endpoint) =>
-      endpoint === `unix://${kmsFolder}/socket.sock` ? kms.get(node)?.plugin : undefined,
+    plugins: (node, endpoint) => listening.get(endpoint)?.get(node)?.plugin,
     through: (model) => through(starts.watch(model)),
     login,
     listens: (node, port) => port !== 2379 || !hidden.has(node),
@@ -62,7 +66,7 @@ export async function openMemoryLab(
   writeFileSync(join(dir, 'user_ca'), lab.userCa, { mode: 0o600 });
 
   const doors = new Doors();
-  const about = { starts, hidden, kms };
+  const about = { starts, hidden, kms, movedKms };
   const hosts = await Promise.all(
     lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), about)),
   );
@@ -157,6 +161,7 @@ interface About {
   readonly starts: Starts;
   readonly hidden: Set<string>;
   readonly kms: ReadonlyMap<string, HostKms>;
+  readonly movedKms: ReadonlyMap<string, HostKms>;
 }
 
 async function hostOf(
@@ -164,19 +169,20 @@ async function hostOf(
   name: string,
   doors: Doors,
   socketPath: string,
-  { starts, hidden, kms }: About,
+  { starts, hidden, kms, movedKms }: About,
 ): Promise<LabHost> {
   const { model, servers } = lab;
   await doors.open((stream) => servers.docker(name, stream), socketPath);
   const docker = new Docker({ socketPath });
   const host = model.host(name);
-  const plugin = kms.get(name);
-  if (plugin === undefined) throw new Error(`no host ${name}`);
+  const [plugin, moved] = [kms.get(name), movedKms.get(name)];
+  if (plugin === undefined || moved === undefined) throw new Error(`no host ${name}`);
   return {
     name,
     address: host.node.address,
     docker,
     kms: plugin,
+    movedKms: moved,
     inspect: (container = 'kube-apiserver') => docker.getContainer(container).inspect(),
     readFile: (path) => Promise.resolve(host.read(path)?.bytes.toString()),
     writeFile(path, text, mode) {

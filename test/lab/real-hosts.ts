@@ -130,10 +130,12 @@ export function hostOf(name: string, vault: Vault): RealHost {
       if (code !== 0) throw new Error(`iptables ${action} ${rule}: ${stderr}`);
     }
   };
-  const kms = new RealKms(vault, inside);
+  const kms = new RealKms('socket.sock', vault, inside);
+  const movedKms = new RealKms('moved.sock', vault, inside);
   return {
     name,
     kms,
+    movedKms,
     address,
     docker,
     sh,
@@ -170,10 +172,10 @@ export function hostOf(name: string, vault: Vault): RealHost {
       if (existsSync(`${path}.good`)) await rename(`${path}.good`, path);
     },
     async reboot() {
-      const { runs } = kms;
-      kms.stop();
+      const running = [kms, movedKms].filter(({ runs }) => runs);
+      for (const each of running) each.stop();
       await script('hosts.sh', 'reboot', name);
-      if (runs) await kms.start();
+      for (const each of running) await each.start();
     },
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),

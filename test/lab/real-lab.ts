@@ -116,7 +116,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
-      for (const { kms } of hosts) kms.stop();
+      for (const { kms, movedKms } of hosts) for (const each of [kms, movedKms]) each.stop();
       etcd.close();
       await agent.destroy();
       await rm(dir, { recursive: true, force: true });
