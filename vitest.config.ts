@@ -23,6 +23,7 @@ const onBothLabs = [
   'kms',
   'kms-v1',
   'kms-names',
+  'kms-down',
   'kms-plugin',
   'secrecy',
   'steps',

@@ -1,55 +1,133 @@
-/** A KMS plugin that goes down on one host while nodes begin to write with it; other moments: test/memory/kms-down.test.ts. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { editKubeApi, kmsFolder, type Lab } from '../lab/lab.ts';
+/**
+ * A KMS plugin that goes down on one of three hosts while a change to it is under way, phase by phase on one cluster;
+ * every moment of it, and of a change away from it: test/memory/kms-down.test.ts.
+ */
+import { expect, test } from 'vitest';
+import { providerPath } from '../../src/encryption/world.ts';
+import type { ClientCounts } from '../lab/clients.ts';
+import { editKubeApi, kmsFolder, type LabHost, type Ran } from '../lab/lab.ts';
 import { storedPrefixes } from '../lab/lab-etcd.ts';
-import { closeLabs, openLab } from '../lab/open-lab.ts';
+import { labOfFile } from '../lab/open-lab.ts';
 
-let lab: Lab;
-beforeAll(async () => {
-  lab = await openLab({ hosts: 3, encryption: 'on', secrets: 40, kms: 'v2' });
-});
-afterAll(async () => {
-  await lab.close();
-  await closeLabs();
-});
+const bed = labOfFile({ hosts: 3, encryption: 'on', secrets: 20, kms: 'v2' });
 
-const stored = () => storedPrefixes(lab.etcd);
+const stored = () => storedPrefixes(bed.lab.etcd);
+const local: unknown = expect.stringMatching(/^k8s:enc:aescbc:v1:/);
+const byKms = 'k8s:enc:kms:v2:vault:';
 
-test('the run stops at that host and names the plugin, nothing is lost, and once it is back the same command finishes', async () => {
+/** In the middle: one host before it, one behind it. */
+function h2(): LabHost {
+  const found = bed.lab.hosts.find(({ name }) => name === 'h2');
+  if (found === undefined) throw new Error('no host h2');
+  return found;
+}
+
+interface Met extends Ran {
+  readonly clients: ClientCounts;
+}
+
+/**
+ * `up` among clients, and h2's plugin goes down once the output has these words. It is back when h2 gets the file of
+ * before, which may need it as well: that wait would only be the same once more.
+ */
+async function upWithout(words: string): Promise<Met> {
+  const { kms } = h2();
+  const clients = await bed.lab.startClients();
+  let seen = '';
+  let back: Promise<void> | undefined;
+  const ran = await bed.lab.tsrke(['up'], {
+    onOutput(text) {
+      seen += text;
+      if (back !== undefined) return;
+      if (seen.includes('putting the file before it back')) back = kms.start();
+      else if (kms.runs && seen.includes(words)) kms.stop();
+    },
+  });
+  await (back ?? kms.start());
+  await bed.lab.ready();
+  return { ...ran, clients: await clients.stop() };
+}
+
+/** It stopped at h2 and says so: the plugin, what is there now, what to do. The other hosts went on serving. */
+function expectStopped({ code, stderr, clients }: Met): void {
+  expect(code, stderr).toBe(1);
+  expect(stderr).toMatch(
+    /^h2: kube-apiserver did not come up with its new provider file; it runs again with the file it had before/m,
+  );
+  expect(stderr).toMatch(/^cause: .*kms-providers.*its KMS plugin does not answer/m);
+  expect(stderr).toMatch(/^next: nodes before it stay .*all keys stay readable; .*the same command again/m);
+  expect(clients.bothDown).toBe(0);
+  for (const name of ['h1', 'h3']) {
+    expect(clients.hosts[name], name).toMatchObject({ decryption: 0, other: [] });
+  }
+}
+
+/** Without its plugin a server that has just started has no key to write with, and says so. */
+function expectKeyless({ clients }: Met): void {
+  const words: unknown = expect.stringContaining('got unexpected nil transformer');
+  for (const answer of clients.hosts['h2']?.other ?? []) expect(answer).toEqual(words);
+}
+
+const starts = () => Promise.all(bed.lab.hosts.map((host) => host.apiserverStarts()));
+/** The providers of each host's file, in order. */
+const files = () =>
+  Promise.all(
+    bed.lab.hosts.map(async (host) => {
+      const text = (await host.readFile(providerPath)) ?? '';
+      return [...text.matchAll(/\b(aescbc|kms|identity)\b"?:/g)].map(([, kind]) => kind).join();
+    }),
+  );
+
+test('before a run begins: it is named, and nothing is touched', async () => {
   const kms = { apiVersion: 'v2', name: 'vault', endpoint: `unix://${kmsFolder}/socket.sock` };
-  editKubeApi(lab, {
+  editKubeApi(bed.lab, {
     extra_binds: [`${kmsFolder}/:${kmsFolder}/`],
     secrets_encryption_config: {
       enabled: true,
       custom_config: { resources: [{ resources: ['secrets'], providers: [{ kms }, { identity: {} }] }] },
     },
   });
-  const h2 = lab.hosts.find(({ name }) => name === 'h2');
-  const before = await stored();
+  h2().kms.stop();
+  const { code, stderr } = await bed.lab.tsrke(['up']);
+  expect(code, stderr).toBe(1);
+  expect(stderr).toMatch(/^h2: the KMS plugin at .* did not answer/m);
+  expect(await starts()).toEqual([0, 0, 0]);
+  expect(await files()).toEqual(['aescbc,identity', 'aescbc,identity', 'aescbc,identity']);
+  await h2().kms.start();
+});
 
-  const clients = await lab.startClients();
-  let seen = '';
-  const stopped = await lab.tsrke(['up'], {
-    onOutput(text) {
-      seen += text;
-      if (seen.includes('write with the wanted key')) h2?.kms.stop();
-    },
-  });
-  expect(stopped.code, stopped.stderr).toBe(1);
-  expect(stopped.stderr).toMatch(/^h2: kube-apiserver did not come up with its new provider file/m);
-  expect(stopped.stderr).toMatch(/^cause: .*kms-providers/m);
-  expect(stopped.stderr).toMatch(/^next: .*the same command again/m);
-  expect(await stored()).toEqual(expect.arrayContaining(before));
+test('before all can read its key: the run stops there', async () => {
+  const met = await upWithout('make every key readable');
+  expectStopped(met);
+  expect(met.clients.hosts['h2']).toMatchObject({ decryption: 0, other: [] });
+  expect(await files()).toEqual(['aescbc,identity,kms', 'aescbc,identity', 'aescbc,identity']);
+  expect(await stored()).toEqual([local]);
+});
 
-  await h2?.kms.start();
-  await lab.ready();
-  const finished = await lab.tsrke(['up']);
+test('as they begin to write with its key: the same command goes on, and stops there', async () => {
+  const met = await upWithout('write with the wanted key');
+  expectStopped(met);
+  expectKeyless(met);
+  expect(await files()).toEqual(['kms,aescbc,identity', 'aescbc,identity,kms', 'aescbc,identity,kms']);
+});
+
+test('from the rewrite on: that needs no more than what servers have in memory; the restart after it stops there', async () => {
+  const met = await upWithout('rewrite secrets');
+  expectStopped(met);
+  expectKeyless(met);
+  expect(await stored()).toEqual([byKms]);
+  expect(await files()).toEqual(['kms,identity', 'kms,aescbc,identity', 'kms,aescbc,identity']);
+});
+
+test('back for good: the same command finishes', async () => {
+  const clients = await bed.lab.startClients();
+  const ran = await bed.lab.tsrke(['up']);
   const { hosts, bothDown } = await clients.stop();
-  expect(finished, finished.stderr).toMatchObject({ code: 0 });
-  expect(await stored()).toEqual(['k8s:enc:kms:v2:vault:']);
+  expect(ran, ran.stderr).toMatchObject({ code: 0 });
   expect(bothDown).toBe(0);
-  for (const name of ['h1', 'h3']) expect(hosts[name], name).toMatchObject({ decryption: 0, other: [] });
-  // Without its plugin a server has no key to write with, and says so.
-  const words = expect.stringContaining('got unexpected nil transformer') as string;
-  for (const answer of hosts['h2']?.other ?? []) expect(answer).toEqual(words);
+  for (const [name, seen] of Object.entries(hosts)) {
+    expect(seen, name).toMatchObject({ decryption: 0, other: [] });
+  }
+  expect(await files()).toEqual(['kms,identity', 'kms,identity', 'kms,identity']);
+  expect(await stored()).toEqual([byKms]);
 });
