@@ -25,7 +25,7 @@ import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
 import { done, lineTitles, strip, type Line, type Push } from './plan.ts';
 import { isBeyond } from './steps.ts';
-import { kmsProvidersOf, preflightKms } from './kms/preflight.ts';
+import { expectAnswering, kmsProvidersOf, preflightKms } from './kms/preflight.ts';
 import { agreedKeyIds, isRenewable, notBegun, outdated } from './kms/renewal.ts';
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';
@@ -108,8 +108,9 @@ export async function carryOut(
       case 'write':
       case 'prune':
       case 'remake': {
-        // Other binds may be what brings the plugin back.
-        if (line.kind !== 'remake') expectPlugins(look);
+        const isRemake = line.kind === 'remake';
+        // Other binds may be what brings a plugin back.
+        if (!isRemake) expectPlugins(look);
         if (line.kind === 'prune' && (await waitForRequests(look, world, signal))) break;
         // The look that led here is the proof.
         if (line.kind === 'prune') await forgetOlder(look, world, signal);
@@ -120,8 +121,7 @@ export async function carryOut(
           isCopyEncrypted(target, look),
           signal,
         );
-        const title =
-          line.kind === 'remake' ? lineTitles.remake : `${lineTitles[line.kind]}: ${film(line.state)}`;
+        const title = isRemake ? lineTitles.remake : `${lineTitles[line.kind]}: ${film(line.state)}`;
         await world.report.task(title, async (task) => {
           task.expects?.(line.pushes.map((push) => push.node));
           const records: Record<string, LoadedRecord> = {};
@@ -129,11 +129,11 @@ export async function carryOut(
             const names = round.map(({ push }) => push.node).join(', ');
             stopHere(signal, `before ${names}, in the line “${title}”`);
             await world.hold(signal);
+            if (!isRemake) await expectAnswering(kmsProvidersOf([line]), look.members, world, signal);
             const before = state;
             await allToTheirEnd(
               round.map(async ({ push, member, byReload }) => {
-                const remake = line.kind === 'remake';
-                const record = await deploy(push, member?.onDisk?.sha256, remake, before, world, signal);
+                const record = await deploy(push, member?.onDisk?.sha256, isRemake, before, world, signal);
                 if (record !== undefined) records[push.node] = record;
                 if (!byReload) restarts += 1;
               }),

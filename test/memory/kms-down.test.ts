@@ -15,9 +15,13 @@ async function towards(target: 'the KMS' | 'a key of its own'): Promise<KmsLab> 
   return lab;
 }
 
+const restartsOf = ({ log }: Effects, node: string) =>
+  log.filter(({ what }) => what.startsWith('docker POST') && what.endsWith(`/restart on ${node}`));
+
 /** Just before cp-2 is restarted in each line, before the first object is written anew, and before the prune. */
-function momentsOf({ log }: Effects): [string, number][] {
-  const restarts = log.filter(({ what }) => /^docker POST .*\/restart on cp-2/.test(what));
+function momentsOf(effects: Effects): [string, number][] {
+  const { log } = effects;
+  const restarts = restartsOf(effects, 'cp-2');
   const lines = restarts.map(({ number }, i): [string, number] => [`restart ${i + 1}`, number - 1]);
   const first = (name: string, pattern: RegExp): [string, number] => [
     name,
@@ -26,14 +30,17 @@ function momentsOf({ log }: Effects): [string, number][] {
   return [...lines, first('rewrite', /^kube PATCH .*\/secrets\//), first('prune', /^etcd Compact/)];
 }
 
+/** It found out by a restart. */
 const stops = 'APISERVER_NOT_READY';
+/** Nothing was restarted that needs the plugin. */
+const asks = 'KMS_UNHEALTHY';
 
 test.each([
   {
     target: 'the KMS',
     down: ['cp-2'],
     ends: /^kms2:vault:kek-1$/,
-    outcomes: [stops, stops, stops, stops, stops],
+    outcomes: [stops, stops, stops, asks, asks],
   },
   // The last restart, that of the prune, is with a file that has no KMS any more.
   {
@@ -68,3 +75,25 @@ test.each([
   },
   120_000,
 );
+
+test('on one node before its turn in each line: it is asked first, and its kube-apiserver goes on as it is', async () => {
+  const { effects } = await (await towards('the KMS')).tsrke('up');
+  const beginnings = restartsOf(effects, 'cp-1').map(({ number }) => number - 1);
+  expect(beginnings).toHaveLength(3);
+  for (const [line, beginning] of beginnings.entries()) {
+    const lab = await towards('the KMS');
+    const { error, effects: done } = await lab.tsrke('up', {
+      onDone({ number }) {
+        if (number === beginning) lab.plugin('cp-2').up = false;
+      },
+    });
+    expect(error).toMatchObject({ code: asks, node: 'cp-2', exitCode: 1 });
+    expect(restartsOf(done, 'cp-1')).toHaveLength(line + 1);
+    expect(restartsOf(done, 'cp-2')).toHaveLength(line);
+    expect(lab.problems()).toEqual([]);
+    lab.plugin('cp-2').up = true;
+    lab.clock.advance(10_000);
+    await lab.done('up');
+    expect(lab.lies()).toEqual({ 'kms2:vault:kek-1': 4 });
+  }
+}, 120_000);

@@ -54,8 +54,12 @@ export async function preflightKms(
 ): Promise<void> {
   for (const provider of providers) {
     await world.report.task(`try the KMS plugin ${provider.name} on every node`, async (task) => {
+      if (isAbstract(provider)) {
+        const text = `${provider.endpoint} is an abstract socket, which cannot be tried from here`;
+        world.report.note('warning', text);
+        return;
+      }
       const uses = usesOf(provider, members, world);
-      if (uses.length === 0) return;
       const formers = formersOf(provider, members).map((former) => {
         const holders = members.filter(({ file }) => providersOf(file).some((each) => isAt(each, former)));
         return { former, used: usesOf(former, holders, world) };
@@ -79,19 +83,45 @@ export async function preflightKms(
   }
 }
 
+/**
+ * Once more before a kube-apiserver loads a file with these providers: the plugins of all members answer. It may need its
+ * own to come up; and it writes with a new data key from then on, which all others have theirs open. Throws KMS_UNHEALTHY.
+ */
+export async function expectAnswering(
+  providers: readonly KmsProvider[],
+  members: readonly MemberLook[],
+  world: Pick<World, 'plugins' | 'binds'>,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const provider of providers.filter((each) => !isAbstract(each))) {
+    await allToTheirEnd(
+      usesOf(provider, members, world).map(async ({ node, plugin }) => {
+        try {
+          const { healthz } = await plugin.status(signal);
+          if (healthz !== 'ok')
+            throw unhealthy(node, provider.name, healthz, 'no further node was restarted');
+        } finally {
+          plugin.close();
+        }
+      }),
+    );
+  }
+}
+
 type Preflight = Pick<World, 'plugins' | 'binds' | 'report'>;
 
-/** None where nothing can be tried. */
-function usesOf(provider: KmsProvider, members: readonly MemberLook[], world: Preflight): Use[] {
-  const path = provider.endpoint.slice(socketScheme.length);
-  // In no file system, and no forwarding of SSH leads there.
-  if (path.startsWith('@')) {
-    const text = `${provider.endpoint} is an abstract socket, which cannot be tried from here`;
-    world.report.note('warning', text);
-    return [];
-  }
+const pathOf = ({ endpoint }: KmsProvider) => endpoint.slice(socketScheme.length);
+
+/** Its socket is in no file system, and no forwarding of SSH leads there. */
+const isAbstract = (provider: KmsProvider) => pathOf(provider).startsWith('@');
+
+function usesOf(
+  provider: KmsProvider,
+  members: readonly MemberLook[],
+  world: Pick<World, 'plugins' | 'binds'>,
+): Use[] {
   return members.map((member) => {
-    const where = mountedAt(member, provider, path, world);
+    const where = mountedAt(member, provider, pathOf(provider), world);
     return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
   });
 }
@@ -139,12 +169,7 @@ export async function tryAlone(
   if (!speaks.includes(status.version)) {
     throw unusable(node, `the KMS plugin ${name} speaks ${status.version}, not ${apiVersion}`);
   }
-  if (status.healthz !== 'ok') {
-    throw new TsrkeError('KMS_UNHEALTHY', `the KMS plugin ${name} is not healthy: ${status.healthz}`, {
-      node,
-      next: 'mend the plugin, then run the same command again; no file was pushed',
-    });
-  }
+  if (status.healthz !== 'ok') throw unhealthy(node, name, status.healthz, 'no file was pushed');
   const plain = randomBytes(32);
   const key = await plugin.encrypt(plain, signal);
   if (key.keyId !== status.keyId) {
@@ -207,6 +232,13 @@ async function whyNot(
     if (!(error instanceof TsrkeError)) throw error;
     return error.message;
   }
+}
+
+function unhealthy(node: NodeName, name: string, why: string, sofar: string): TsrkeError {
+  return new TsrkeError('KMS_UNHEALTHY', `the KMS plugin ${name} is not healthy: ${why}`, {
+    node,
+    next: `mend the plugin, then run the same command again; ${sofar}`,
+  });
 }
 
 function unusable(node: NodeName, what: string): TsrkeError {
