@@ -362,7 +362,7 @@ addHelp(program, {
     ['tsrke encrypt rotate-key', 'a new key for all secrets'],
     ['tsrke up --help', 'more about one command'],
   ],
-  exitCodes: longWork,
+  exitCodes: [0, 1, 2, 3, 4, 130],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'cluster.yml and cluster.rkestate are those of RKE1. Progress goes to stderr,\n' + 'results to stdout.',

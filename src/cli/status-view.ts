@@ -165,7 +165,7 @@ export function censusSheet({ resources }: Counted, { yellow }: Pick<Colours, 'y
 export function censusTotals({ at, total, others }: Counted): string {
   const revisions = at.map(({ revision }) => revision).join(', ');
   const { resources, objects } = others;
-  return `${total} values in etcd at revision ${revisions}; ${objects} of ${resources} other kinds are not to be encrypted`;
+  return `${total} values in etcd at revision ${revisions}, ${objects} not to be encrypted (${resources} kinds)`;
 }
 
 /** Problems of nodes stand in their table. */

@@ -141,7 +141,7 @@ function step(seen: NodeSight, { goal, next, open }: RowContext): NodeProblem[] 
   }
   const own = flag ? (file ?? noFile) : noFile;
   if (!sameMeaning(own, goal)) {
-    if (open) return not(`is still to be given the next file (${film(own)})`);
+    if (open) return not(`has ${film(own)}; its next file is still to come`);
     return not(`its file is not the one of the state: ${film(own)}`);
   }
   if (onDisk !== undefined && !flag) return not('has a provider file that no flag names');

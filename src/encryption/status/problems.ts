@@ -63,9 +63,9 @@ export function problemsOf({ sight, goal, transition, census, rows }: ProblemsRe
   return found.map((each) => ({ ...each, next: adviceFor([each], sight, goal) }));
 }
 
-function openText({ kind, started, found, held }: OpenTransition): string {
-  if (held !== undefined) return `a rotation in steps, begun ${started ?? ''}, waits: ${heldAt[held]}`;
-  return found ?? `a change is open: ${kind}, begun ${started ?? ''}`;
+function openText({ kind, found, held }: OpenTransition): string {
+  if (held !== undefined) return `a rotation in steps waits: ${heldAt[held]}`;
+  return found ?? `a change is open: ${kind}`;
 }
 
 /** While a change is open it is no news that values lie under its old key. */

@@ -260,6 +260,25 @@ const rows: readonly Row[] = [
     next: /newest state file/,
   },
   {
+    given: 'a rotation in steps that waits: no node lacks what its next step brings',
+    sight: sight(three('a,b,identity')),
+    state: state('a,b,identity', { ...rotation, held: 'read' }, ['a', 'b']),
+    problems: ['transition-open'],
+    next: /`tsrke encrypt rotate` is the next step/,
+    has: ({ nodes }) => {
+      expect(nodes.map(({ inStep, why }) => ({ inStep, why }))).toEqual(
+        Array.from({ length: 3 }, () => ({ inStep: true, why: [] })),
+      );
+    },
+  },
+  {
+    given: 'a rotation in steps that waits, and a node that lost what the step before brought',
+    sight: sight(three('a,b,identity', node('n3', 'a,identity'))),
+    state: state('a,b,identity', { ...rotation, held: 'read' }, ['a', 'b']),
+    problems: ['node-not-in-step n3', 'transition-open'],
+    says: /n3.*has secrets: aescbc:a,identity; its next file is still to come/s,
+  },
+  {
     given: 'a rotation cut off while its key is made readable',
     sight: sight([node('n1', 'a,b,identity'), node('n2', 'a,identity'), node('n3', 'a,identity')]),
     state: state('a,b,identity', rotation, ['a', 'b']),
