@@ -1,4 +1,5 @@
 /** KMS plugins that tsrke runs itself: there before kube-apiserver needs them, upgraded node by node, gone last. */
+import { inspect } from 'node:util';
 import { expect, it } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { approvedBy } from '../../src/provision/plan.ts';
@@ -138,9 +139,82 @@ it('an image that cannot be pulled stops the run before anything is made', async
   lab.asks(plugin({ tag: '3' }), vault());
   const { error } = await lab.tsrke('up');
   expect(error).toMatchObject({ code: 'DOCKER', node: 'cp-1' });
-  expect(error?.message).toMatch(/could not be pulled: manifest for .*:3 not found$/);
+  expect(error?.message).toMatch(
+    /could not be pulled from docker\.io without credentials: manifest for .*:3 not found$/,
+  );
   expect(lab.plugins()).toEqual([[], [], []]);
 });
+
+const registry = 'registry.example';
+const password = 'dolphin & saddle+/?';
+
+/** Its plugin's image lies in a registry that lets in nobody but `puller`. */
+function behindLogin(count: 1 | 3): PluginLab {
+  const lab = new PluginLab({ nodes: count });
+  for (const { name } of lab.model.nodes) {
+    const { registry: images, logins } = lab.model.engine(name);
+    for (const image of [...images]) images.add(`${registry}/${image}`);
+    logins.set(registry, { user: 'puller', password });
+  }
+  lab.asks(plugin({ registry: `${registry}/` }), vault());
+  return lab;
+}
+
+it('an image is pulled with the credentials of its registry', async () => {
+  const lab = behindLogin(3);
+  lab.names(
+    `[{url: other.example, user: a, password: b}, {url: ${registry}, user: puller, password: '${password}'}]`,
+  );
+  const { notes, effects } = await lab.done();
+  expect(lab.model.engine('cp-3').images.has(`${registry}/tsrke/lab-kms-plugin:1`)).toBe(true);
+  expect(lab.problems()).toEqual([]);
+  expect(
+    [...notes, ...effects.log.map(({ what }) => what)].filter((each) => each.includes('dolphin')),
+  ).toEqual([]);
+});
+
+it.each([
+  [
+    'none',
+    undefined,
+    /without credentials: .*no basic auth credentials$/,
+    /an entry with url registry\.example,/,
+  ],
+  [
+    'of another registry',
+    `{url: other.example, user: puller, password: '${password}'}`,
+    /without credentials: .*no basic auth credentials$/,
+    /an entry with url registry\.example,/,
+  ],
+  [
+    'of AWS',
+    `{url: ${registry}, ecr_credential_plugin: {aws_access_key_id: id, aws_secret_access_key: dolphin}}`,
+    /without credentials: /,
+    /tsrke does not ask AWS/,
+  ],
+  [
+    'that are wrong',
+    `{url: ${registry}, user: puller, password: dolphin}`,
+    /with its credentials of private_registries: .*incorrect username or password$/,
+    /user and password of registry\.example in private_registries are right,/,
+  ],
+] as const)(
+  'with credentials %s the refusal names the registry and what was given, not the password',
+  async (_, given, message, next) => {
+    const lab = behindLogin(1);
+    if (given !== undefined) lab.names(`[${given}]`);
+    const { error, notes } = await lab.tsrke('up');
+    if (!(error instanceof TsrkeError)) throw error ?? new Error('it was done');
+    expect(error).toMatchObject({ code: 'DOCKER', node: 'cp-1' });
+    expect(error.message).toMatch(
+      /^the image registry\.example\/.* could not be pulled from registry\.example /,
+    );
+    expect(error.message).toMatch(message);
+    expect(error.next).toMatch(next);
+    expect(`${inspect(error, { depth: null, showHidden: true })} ${notes.join()}`).not.toContain('dolphin');
+    expect(lab.plugins()).toEqual([[]]);
+  },
+);
 
 it('taken out of cluster.yml together with its provider, it goes once no file names it', async () => {
   const lab = await encrypted(3);
