@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { approvedBy } from '../../src/provision/plan.ts';
 import { planOf } from './plan-of.ts';
+import { statusOf } from './status-of.ts';
 import { plugin, PluginLab, secret, socket, vault } from './kms-plugin-lab.ts';
 
 const nodes = (count: 1 | 3, state: string) => Array.from({ length: count }, () => [state]);
@@ -60,6 +61,46 @@ it('one that somebody has stopped is started, and one that is gone is made again
   const { said } = await lab.done();
   expect(said).toMatch(/^the KMS plugins are as cluster.yml has them, nothing else to do: secrets are enc/);
   expect(lab.plugins()).toEqual(nodes(3, '1 kek-1 running always'));
+});
+
+it('status says of each node whether its plugin is there, runs, and is made as cluster.yml says', async () => {
+  const lab = new PluginLab({ nodes: 3 });
+  const states = async () => {
+    const { status, log } = await statusOf(lab);
+    expect(log.filter(({ changes }) => changes)).toEqual([]);
+    expect(JSON.stringify(status)).not.toContain(secret);
+    const told = status.nodes.map(({ plugins }) => plugins?.map(({ state }) => state).join());
+    const problems = status.problems.flatMap(({ kind, node = '' }) => (kind === 'kms-plugin' ? [node] : []));
+    return [...told, `problems: ${problems.join()}`];
+  };
+  const plain = await statusOf(lab);
+  expect(plain.log.filter(({ what }) => what.includes('/containers/json'))).toEqual([]);
+  expect(plain.status.nodes.every((each) => !('plugins' in each))).toBe(true);
+  lab.asks(plugin(), vault());
+  expect(await states()).toEqual(['missing', 'missing', 'missing', 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  expect(await states()).toEqual(['running', 'running', 'running', 'problems: ']);
+  const of = (node: string) => {
+    const engine = lab.model.engine(node);
+    const found = engine.containers.find(({ name }) => name.startsWith('tsrke-kms-'));
+    if (found === undefined) throw new Error('it is not there');
+    return { engine, found, now: lab.clock.now().getTime() };
+  };
+  const [second, third] = [of('cp-2'), of('cp-3')];
+  second.engine.stop(second.found, second.now);
+  third.engine.remove(third.found, true, third.now);
+  expect(await states()).toEqual(['running', 'stopped', 'missing', 'problems: cp-2,cp-3']);
+  await lab.done();
+  lab.asks(plugin({ tag: '2' }), vault());
+  const other = 'other-definition';
+  expect(await states()).toEqual([other, other, other, 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  // What cluster.yml does not name any more the state still knows.
+  lab.asks(undefined);
+  const gone = 'not-wanted';
+  expect(await states()).toEqual([gone, gone, gone, 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  expect((await statusOf(lab)).status.nodes.every((each) => !('plugins' in each))).toBe(true);
 });
 
 it('a changed definition is upgraded one node after the other, with a new key of the same KMS', async () => {
