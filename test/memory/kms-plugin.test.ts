@@ -42,6 +42,19 @@ it('the container has the host’s network, the socket’s folder, and labels th
   );
 });
 
+it.each([
+  ['without a plugin, up looks for containers once on each node', undefined, 'up', 1],
+  ['without a plugin, no other command looks', undefined, 'rotate', 0],
+  ['with one that is as it should be, once', plugin(), 'up', 1],
+] as const)('%s', async (_, wish, command, looks) => {
+  const lab = new PluginLab({ nodes: 1 });
+  lab.asks(wish, ...(wish === undefined ? [] : [vault()]));
+  await lab.done();
+  const { effects, error } = await lab.tsrke(command);
+  expect(error).toBeUndefined();
+  expect(effects.log.filter(({ what }) => what.includes('GET /containers/json'))).toHaveLength(looks);
+});
+
 it('comes back with its node', async () => {
   const lab = await encrypted(3);
   for (const { name } of lab.model.nodes) lab.model.reboot(name);
