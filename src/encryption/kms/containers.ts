@@ -1,7 +1,7 @@
 /** KMS plugins that tsrke runs itself: what is to be done about their containers on a node. Pure. */
 import { createHash } from 'node:crypto';
 import type { KmsContainer, KmsDefinition } from '../../ports.ts';
-import type { KmsProvider, ProviderFile } from '../configuration.ts';
+import { kmsProvidersIn, type KmsProvider, type ProviderFile } from '../configuration.ts';
 
 /** As cluster.yml has it. */
 export type KmsWish = Omit<KmsDefinition, 'hash'>;
@@ -82,8 +82,7 @@ function stateOf({ hash }: Pick<KmsDefinition, 'hash'>, seen: KmsContainer): Plu
 
 /** The KMS providers of a file whose plugin listens at this socket. */
 export function providersAt(socket: string, file: ProviderFile | undefined): KmsProvider[] {
-  const all = (file?.entries ?? []).flatMap(({ providers }) => providers);
-  return all.flatMap((each) => (each.kind === 'kms' && each.endpoint === `unix://${socket}` ? [each] : []));
+  return kmsProvidersIn(file).filter(({ endpoint }) => endpoint === `unix://${socket}`);
 }
 
 /** What a plan is bound to: all but the values of its environment, whose hash somebody might guess from. */

@@ -7,6 +7,7 @@ import type { KmsContainer, KmsDefinition, NodeName, TaskReport } from '../../po
 import type { ProviderFile } from '../configuration.ts';
 import { nextKmsMove, providersAt, spareContainers } from './containers.ts';
 import { expectHealthy, isFound, prove, samplesOf, stopped, tryOut, type Use } from './proof.ts';
+import { stopHere } from '../interruption.ts';
 import type { Look, MemberLook } from '../observe.ts';
 import type { PluginStep } from '../preview.ts';
 import type { World } from '../world.ts';
@@ -83,7 +84,11 @@ export async function bringUpPlugins(
       async (task) => {
         task.expects?.(members.map(({ node }) => node));
         for (const member of members) {
-          stopHere(signal, member.node);
+          stopHere(
+            signal,
+            `before the KMS plugin on ${member.node}`,
+            'run the same command again: it continues from here',
+          );
           await world.hold(signal);
           await world.report.task(member.node, (sub) => bringUp(use, member, look, run.upgrades, world, sub));
         }
@@ -222,13 +227,4 @@ async function bringUp(
     node,
     next: 'see with `docker ps -a` who else is at work on this node, then run the same command again',
   });
-}
-
-function stopHere(signal: AbortSignal, node: NodeName): void {
-  if (!signal.aborted) return;
-  throw new TsrkeError(
-    'INTERRUPTED',
-    `interrupted before the KMS plugin on ${node}: the step in hand was finished and nothing is lost`,
-    { next: 'run the same command again: it continues from here' },
-  );
 }
