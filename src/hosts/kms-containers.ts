@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
+import { bindOf } from '../bind.ts';
 import { TsrkeError } from '../errors.ts';
 import type { KmsContainer, KmsContainers, KmsDefinition, NodeName } from '../ports.ts';
 import {
@@ -176,7 +177,7 @@ function trialOf(socket: string): { readonly name: string; readonly socket: stri
 function trialContainerOf(definition: KmsDefinition): object {
   const { socket, binds } = definition;
   const folder = posix.dirname(socket);
-  const others = binds.filter((bind) => !isMountedAt(folder, bind));
+  const others = binds.filter((bind) => bindOf(bind).target !== folder);
   const aside = `${posix.dirname(trialOf(socket).socket)}:${folder}`;
   const {
     HostConfig: host,
@@ -189,13 +190,9 @@ function trialContainerOf(definition: KmsDefinition): object {
   return { ...container, HostConfig: { ...host, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 } } };
 }
 
-function isMountedAt(folder: string, bind: string): boolean {
-  return bind.split(':')[1]?.replace(/\/+$/, '') === folder;
-}
-
 function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition) {
   const folder = posix.dirname(socket);
-  const isBound = binds.some((bind) => isMountedAt(folder, bind));
+  const isBound = binds.some((bind) => bindOf(bind).target === folder);
   return {
     Image: image,
     ...(command.length === 0 ? {} : { Cmd: command }),
