@@ -26,6 +26,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
+// docker-modem would print every call with it, credentials and what containers are made of included.
+delete process.env['DEBUG'];
+
 // A reader that has gone away (`| head`) is no failure of the run.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 

@@ -10,7 +10,7 @@ import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
-import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
+import { expectPluginsStay, lookAtPlugins, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
@@ -75,13 +75,14 @@ export async function planChange(
     const end = all.findIndex(({ kind }) => isBeyond(kind, held));
     const lines = end < 0 ? all : all.slice(0, end);
     expectAcceptable(lines, seen.members, world.minor);
-    const plugins = {
+    const asked = {
       wanted: config.kmsPlugins.map(definitionOf),
       target: chosen.file,
       upgrades: action === 'up',
     };
-    await expectPluginsStay(plugins, seen, world, signal);
-    const containers = await pluginSteps(plugins, seen, world, signal);
+    const plugins = await lookAtPlugins(asked, seen, world, signal);
+    expectPluginsStay(plugins);
+    const containers = pluginSteps(plugins, seen);
     // Those that only the run itself will make, or make anew, cannot be tried now.
     const made = new Set(containers.plugins.map(({ socket }) => `unix://${socket}`));
     const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));

@@ -153,6 +153,24 @@ test.each([50, 60, 80, 120])('nothing is wider than %i columns', (width) => {
     expect(line.length).toBeLessThanOrEqual(width);
 });
 
+test.each([50, 60, 80, 120])(
+  'the containers of KMS plugins have a column of their own, %i columns wide',
+  (width) => {
+    const [first, ...others] = answer.nodes;
+    const plugins = (['running', 'not-wanted'] as const).map((state) => ({
+      socket: '/run/kms/a.sock',
+      state,
+    }));
+    const nodes = first === undefined ? [] : [{ ...first, plugins }, ...others];
+    const lines = statusView({ ...answer, nodes }, plain, width).split('\n');
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(width);
+    if (width < 80) return;
+    expect(lines).toContain('NODE  READY  FLAG  ON DISK       LOADED        PLUGIN            IN STEP');
+    expect(lines).toContain('cp-1  yes    yes   aaaaaaaaaaaa  aaaaaaaaaaaa  runs, not wanted  yes');
+    expect(lines).toContain('cp-2  yes    yes   bbbbbbbbbbbb  bbbbbbbbbbbb  –                 no');
+  },
+);
+
 test.each([
   [1, '1 second'],
   [119, '119 seconds'],

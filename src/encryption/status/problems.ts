@@ -26,6 +26,7 @@ export type ProblemKind =
   | 'node-without-apiserver'
   | 'node-not-ready'
   | 'node-not-in-step'
+  | 'kms-plugin'
   | 'file-exposed'
   | 'member-unknown'
   | 'transition-open'
