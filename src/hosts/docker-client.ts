@@ -4,6 +4,7 @@
  */
 import { Agent } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName, Report } from '../ports.ts';
@@ -189,6 +190,8 @@ export function demultiplex(data: Buffer): string {
 /** One stream per request: a kept-alive one would be found dead only after a request had gone into it. */
 class StreamAgent extends Agent {
   readonly #host: DockerHost;
+  /** docker-modem spells out all of each request, its agent too, for a debug output that nobody reads. */
+  readonly [inspect.custom] = () => 'StreamAgent';
 
   constructor(host: DockerHost) {
     super({ keepAlive: false });
