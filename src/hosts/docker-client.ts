@@ -26,6 +26,10 @@ export class DockerClients {
   readonly #report: Report;
   readonly #timeout: number;
   readonly #apis = new Map<NodeName, string>();
+  /** What all clients are made from: reading the environment for each would cost as much as a call. */
+  readonly #template = withoutDockerEnvironment(
+    () => new Docker({ protocol: 'http', host: 'docker', port: 80 }),
+  );
 
   /** `timeout`: milliseconds until a call that Docker does not answer is given up. */
   constructor(report: Report, timeout: number) {
@@ -48,19 +52,11 @@ export class DockerClients {
   }
 
   #client(host: DockerHost, signal: AbortSignal, version?: string, limit = this.#timeout): Docker {
-    const docker = withoutDockerEnvironment(
-      () =>
-        new Docker({
-          protocol: 'http',
-          host: 'docker',
-          port: 80,
-          ...(version === undefined ? {} : { version }),
-        }),
-    );
-    Object.assign(docker.modem, { agent: new StreamAgent(host) });
-    const dial = docker.modem.dial.bind(docker.modem);
+    const modem = Object.create(this.#template.modem) as Docker['modem'];
+    Object.assign(modem, { version, agent: new StreamAgent(host) });
+    const dial = modem.dial.bind(modem);
     // Every call of dockerode ends up here.
-    docker.modem.dial = (options, callback) => {
+    modem.dial = (options, callback) => {
       const call = `docker ${options.method ?? 'GET'} ${options.path.replace(/\?.*/, '')}`;
       const timeout = AbortSignal.timeout(limit);
       const either = AbortSignal.any([signal, timeout]);
@@ -84,7 +80,7 @@ export class DockerClients {
       either.addEventListener('abort', aborted);
       dial({ ...options, abortSignal: either }, end);
     };
-    return docker;
+    return new Docker({ modem } as unknown as Docker.DockerOptions);
   }
 
   /** `waited`: milliseconds until it was given up. */
