@@ -317,7 +317,7 @@ addHelp(validate, {
 const lab = program
   .command('lab')
   .description('a cluster in memory to try tsrke on, without root or Docker; serves until interrupted')
-  .option('--controlplane <n>', 'how many nodes: 1, 3 or 5', '3')
+  .option('--controlplane <n>', 'how many nodes, up to 100; etcd runs on the first 1, 3 or 5', '3')
   .option('--secrets <n>', 'how many Secrets lie in it', '200')
   .option('--dir <dir>', 'folder for its cluster.yml (default: a temporary one, removed at the end)')
   .option('--rehearse <file>', 'a twin of the cluster of this cluster.yml and the state beside it')

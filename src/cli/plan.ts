@@ -11,7 +11,7 @@ import type { Answer } from './answer.ts';
 import type { Colours } from './colours.ts';
 import { keep } from './keep.ts';
 import { span } from './status-view.ts';
-import { wrap } from './table.ts';
+import { counted, wrap } from './table.ts';
 
 /** Looks ahead; `out`: where the plan is kept. Throws CONFIG_UNREADABLE where it cannot be written. */
 export async function lookAhead(options: PlanOptions, out: string | undefined): Promise<Answer> {
@@ -39,8 +39,8 @@ export function planned(path: string): {
   return { action: plan.action, approve: approvedBy(plan) };
 }
 
-/** No key material: fingerprints at most. */
-function planView(
+/** No key material: fingerprints at most. `out`: where the plan was kept. */
+export function planView(
   plan: PlanDocument,
   out: string | undefined,
   { bold, dim, green }: Colours,
@@ -48,9 +48,9 @@ function planView(
 ): string {
   const command = plan.action === 'up' ? 'tsrke up' : 'tsrke encrypt rotate-key';
   const notes = [
-    ...(plan.note === undefined ? [] : wrap(plan.note, width)),
-    ...plan.due.flatMap((each) => wrap(each, width)),
-    ...plan.differences.flatMap((each) => wrap(`not acted on yet: ${each}`, width)),
+    ...(plan.note === undefined ? [] : item(plan.note, width)),
+    ...plan.due.flatMap((each) => item(each, width)),
+    ...plan.differences.flatMap((each) => item(`not acted on yet: ${each}`, width)),
   ];
   if (!plan.somethingToDo) {
     return [...notes, green(`✔ nothing to do: \`${command}\` would change nothing`)].join('\n');
@@ -86,13 +86,10 @@ function stepLines(
   if (step.line === 'rewrite') {
     return [
       head,
-      ...step.resources.flatMap(({ resource, objects }) =>
-        wrap(
-          `${resource}: ${objects === undefined ? 'nobody can count them just now' : `${objects} objects`}`,
-          width,
-          3,
-        ),
-      ),
+      ...step.resources.flatMap(({ resource, objects }) => {
+        const count = objects === undefined ? 'nobody can count them just now' : counted(objects, 'object');
+        return item(`${resource}: ${count}`, width, 3);
+      }),
     ];
   }
   if (!('file' in step)) {
@@ -105,14 +102,14 @@ function stepLines(
     return [
       head,
       ...step.nodes.flatMap(({ node, socket, container }) =>
-        wrap(`${node}: ${does[container]} the container of the KMS plugin at ${socket}`, width, 3),
+        item(`${node}: ${does[container]} the container of the KMS plugin at ${socket}`, width, 3),
       ),
     ];
   }
   return [
     head,
-    ...wrap(step.file, width, 3).map(dim),
-    ...step.nodes.flatMap((node) => wrap(`${node.node}: ${does(node)}`, width, 3)),
+    ...item(step.file, width, 3).map(dim),
+    ...step.nodes.flatMap((node) => item(`${node.node}: ${does(node)}`, width, 3)),
   ];
 }
 
@@ -136,7 +133,7 @@ function keyLines({ keys }: PlanDocument, width: number): string[] {
     'in use': 'stays',
     retired: 'is retired; the state keeps it, because old snapshots need it',
   };
-  return keys.flatMap(({ key, becomes }) => wrap(`key ${key} ${words[becomes]}`, width));
+  return keys.flatMap(({ key, becomes }) => item(`key ${key} ${words[becomes]}`, width));
 }
 
 function totals(
@@ -146,14 +143,20 @@ function totals(
 ): string[] {
   const time = estimate === undefined ? '' : `, about ${span(estimate.seconds)} (${estimate.basis})`;
   return [
-    ...wrap(`${restarts} restarts, ${objects} objects to rewrite${time}`, width),
+    ...wrap(`${counted(restarts, 'restart')}, ${counted(objects, 'object')} to rewrite${time}`, width),
+    'nothing was changed',
     ...wrap(
       out === undefined
-        ? 'nothing was changed; `--out plan.json` keeps this plan for `tsrke up --plan plan.json`'
-        : `nothing was changed; \`tsrke up --plan ${out}\` carries out exactly this`,
+        ? 'keep this plan with `--out plan.json` for `tsrke up --plan plan.json`'
+        : `\`tsrke up --plan ${out}\` carries out exactly this`,
       width,
     ),
   ];
+}
+
+/** What does not fit on its line goes on further in, so that the next item is not taken for a part of it. */
+function item(text: string, width: number, indent = 0): string[] {
+  return wrap(text, width - 2, indent).map((line, at) => (at === 0 ? line : `  ${line}`));
 }
 
 function labelled(label: string, text: string, indent: number, width: number): string[] {

@@ -19,7 +19,14 @@ import { KubeRefusal } from './kube-status.ts';
 import { isKmsImage, kmsImage, KmsProcess, startKmsPlugin } from './kms-container.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
-import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
+import {
+  isEtcdMember,
+  NoAnswer,
+  type HttpAnswer,
+  type HttpAsk,
+  type LabNode,
+  type LabSurface,
+} from './surface.ts';
 
 export interface ModelOptions {
   readonly nodes: readonly LabNode[];
@@ -283,7 +290,7 @@ export class LabModel implements LabSurface {
   }
 
   #etcdAnswers(): boolean {
-    const members = [...this.#machines.values()];
+    const members = [...this.#machines.values()].filter(({ host }) => isEtcdMember(host.node));
     const up = members.filter(
       ({ host, engine }) => host.powered && engine.find('etcd')?.status === 'running',
     );
