@@ -116,14 +116,16 @@ function stepLines(
   ];
 }
 
-function does({ providerFile, apiserver }: NodeStep): string {
+const withOrWithout = { added: ' with automatic reload', removed: ' without automatic reload' };
+
+function does({ providerFile, apiserver, automaticReload }: NodeStep): string {
   const file = { written: 'write the provider file', removed: 'remove the provider file', 'as it is': '' }[
     providerFile
   ];
   const server = {
     restarted: 'restart kube-apiserver',
-    recreated: 'recreate kube-apiserver',
-    'left alone': '',
+    recreated: `recreate kube-apiserver${automaticReload === undefined ? '' : withOrWithout[automaticReload]}`,
+    'left alone': providerFile === 'written' ? 'wait until kube-apiserver has loaded it' : '',
   }[apiserver];
   const order = providerFile === 'removed' ? [server, file] : [file, server];
   return order.filter((each) => each !== '').join(', ');
@@ -140,13 +142,16 @@ function keyLines({ keys }: PlanDocument, width: number): string[] {
 }
 
 function totals(
-  { restarts, objects, estimate }: PlanDocument,
+  { restarts, objects, sparedByReload, estimate }: PlanDocument,
   out: string | undefined,
   width: number,
 ): string[] {
   const time = estimate === undefined ? '' : `, about ${span(estimate.seconds)} (${estimate.basis})`;
   return [
     ...wrap(`${restarts} restarts, ${objects} objects to rewrite${time}`, width),
+    ...(sparedByReload === undefined
+      ? []
+      : wrap(`\`reload: automatic\` in cluster.yml would spare ${sparedByReload} of the restarts`, width)),
     ...wrap(
       out === undefined
         ? 'nothing was changed; `--out plan.json` keeps this plan for `tsrke up --plan plan.json`'

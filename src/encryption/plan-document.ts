@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
+import type { WantedReload } from './automatic-reload.ts';
 import { outlineOf, type KmsWish } from './kms/containers.ts';
 import type { Look } from './observe.ts';
 import type { PlannedStep } from './preview.ts';
@@ -22,6 +23,7 @@ export interface PlannedWorld {
     readonly loaded: string;
     readonly ready: boolean;
     readonly binds: string;
+    readonly reloadFlag: string;
   }[];
   /** Keys that etcd holds values under, by resource. */
   readonly stored: Readonly<Record<string, readonly string[]>>;
@@ -51,10 +53,14 @@ export interface PlanDocument {
   readonly steps: readonly PlannedStep[];
   readonly restarts: number;
   readonly objects: number;
+  /** How many of the restarts `reload: automatic` in cluster.yml would spare; left out where there are none. */
+  readonly sparedByReload?: number;
   /** Seconds; left out where nothing is to be done. */
   readonly estimate?: {
     readonly seconds: number;
     readonly perRestart: number;
+    /** Seconds until nodes without a restart have loaded a file; left out where there are none such. */
+    readonly perReload?: number;
     /** Objects a second. */
     readonly rewrites: number;
     readonly basis: string;
@@ -62,12 +68,14 @@ export interface PlanDocument {
   readonly world: PlannedWorld;
 }
 
-export function worldOf(
-  seen: Look,
-  state: ClusterState,
-  wanted: Wanted,
-  plugins: readonly KmsWish[],
-): PlannedWorld {
+export interface Asked {
+  readonly wanted: Wanted;
+  /** KMS plugins that tsrke is to run. */
+  readonly plugins: readonly KmsWish[];
+  readonly reload: WantedReload;
+}
+
+export function worldOf(seen: Look, state: ClusterState, { wanted, plugins, reload }: Asked): PlannedWorld {
   const { serial, lineage } = state.tsrke;
   const { currentState, desiredState } = state.document;
   const texts = [currentState?.encryptionConfig, desiredState?.encryptionConfig, state.tsrke.transition];
@@ -78,9 +86,10 @@ export function worldOf(
       ...(serial === 0 ? {} : { lineage }),
       sha256: hashOf(texts),
     },
-    wanted: hashOf(plugins.length === 0 ? wanted : [wanted, plugins.map(outlineOf)]),
-    nodes: seen.members.map(({ node, flag, onDisk, loaded, ready, binds }) => ({
-      ...{ node, flag, ...(onDisk === undefined ? {} : { file: onDisk.sha256 }), loaded, ready, binds },
+    wanted: hashOf([wanted, plugins.map(outlineOf), reload]),
+    nodes: seen.members.map(({ node, flag, onDisk, loaded, ready, binds, reloadFlag }) => ({
+      ...{ node, flag, ...(onDisk === undefined ? {} : { file: onDisk.sha256 }) },
+      ...{ loaded, ready, binds, reloadFlag },
     })),
     stored: Object.fromEntries(
       [...seen.stored]
@@ -109,7 +118,7 @@ export function expectSameWorld(plan: PlanDocument, now: PlannedWorld): void {
     if (a === undefined) details.push(`${name}: was not there`);
     else if (b === undefined) details.push(`${name}: is there no more`);
     else {
-      const fields = (['flag', 'file', 'loaded', 'ready', 'binds'] as const).filter(
+      const fields = (['flag', 'file', 'loaded', 'ready', 'binds', 'reloadFlag'] as const).filter(
         (each) => a[each] !== b[each],
       );
       for (const each of fields) {

@@ -6,6 +6,8 @@ import { expectAcceptable } from '../encryption/acceptable.ts';
 import { localKeysOf, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
+import type { Look, MemberLook } from '../encryption/observe.ts';
+import { reportsReloads } from '../encryption/observe.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
@@ -14,12 +16,14 @@ import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
+  loadsOf,
   objectsOf,
   plannedKey,
   restartsOf,
   stepsOf,
   type PlannedStep,
   type PluginStep,
+  type Reloading,
 } from '../encryption/preview.ts';
 import { isRenewable } from '../encryption/kms/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
@@ -42,6 +46,8 @@ export interface PlanOptions extends LookOptions {
 
 /** Seconds; kube-apiserver's own stop and start, which cannot be measured without doing it. */
 const perRestart = 10;
+/** Seconds between looks at the provider file of a server that loads it by itself, and its `--request-timeout`. */
+const perReload = 60;
 /** Objects a second, where nothing could be measured. */
 const slowest = 100;
 
@@ -70,11 +76,8 @@ export async function planChange(
         next: '`tsrke encrypt status` shows what lies under which key id; `tsrke encrypt rotate-key` restarts nothing, and says so where the plugin still has the same key',
       });
     }
-    const held = chosen.state.tsrke.transition?.held;
-    const all = strip(chosen.file, seen);
-    const end = all.findIndex(({ kind }) => isBeyond(kind, held));
-    const lines = end < 0 ? all : all.slice(0, end);
-    expectAcceptable(lines, seen.members, world.minor);
+    const lines = linesOf(decision, seen);
+    expectAcceptable(lines, seen.members, world);
     const plugins = {
       wanted: config.kmsPlugins.map(definitionOf),
       target: chosen.file,
@@ -87,13 +90,13 @@ export async function planChange(
     const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));
     await preflightKms(there, seen, world, signal);
     const objects = await toBeRewritten(lines, decision, signal);
-    const reloads = new Set(seen.members.flatMap(({ node, reload }) => (reload === undefined ? [] : [node])));
     const steps: PlannedStep[] = [
       ...stepOf('plugins', containers.plugins),
-      ...stepsOf(lines, chosen.file, seen, objects, reloads),
+      ...stepsOf(lines, chosen.file, seen, objects, reloadingOf(seen, world.reload === 'on')),
       ...stepOf('unplug', containers.unplug),
     ];
     const changes = lines.length > 0;
+    const spared = config.encryption.reload === undefined ? sparedByReload(lines, decision) : 0;
     return {
       type: 'plan',
       formatVersion: 1,
@@ -109,8 +112,9 @@ export async function planChange(
       steps,
       restarts: restartsOf(steps),
       objects: objectsOf(steps),
+      ...(spared > 0 ? { sparedByReload: spared } : {}),
       ...(changes ? { estimate: await estimate(steps, decision, signal) } : {}),
-      world: worldOf(seen, cluster.state, wanted, plugins.wanted),
+      world: worldOf(seen, cluster.state, { wanted, plugins: plugins.wanted, reload: cluster.world.reload }),
     };
   } finally {
     await cluster.close();
@@ -119,7 +123,35 @@ export async function planChange(
 
 /** For a run of this plan: throws PLAN_STALE where the world has moved since. */
 export function approvedBy(plan: PlanDocument): (found: Found) => void {
-  return ({ seen, state, wanted, plugins }) => expectSameWorld(plan, worldOf(seen, state, wanted, plugins));
+  return ({ seen, state, ...asked }) => expectSameWorld(plan, worldOf(seen, state, asked));
+}
+
+/** As far as this command may go. */
+function linesOf({ chosen }: Decision, seen: Look): Line[] {
+  const all = strip(chosen.file, seen);
+  const end = all.findIndex(({ kind }) => isBeyond(kind, chosen.state.tsrke.transition?.held));
+  return end < 0 ? all : all.slice(0, end);
+}
+
+function reloadingOf({ members }: Look, isWanted: boolean): Reloading {
+  const now = members.filter(({ reload }) => reload !== undefined);
+  const then = members.filter(({ minor }) => reportsReloads(minor));
+  const names = (nodes: readonly MemberLook[]) => new Set(nodes.map(({ node }) => node));
+  return { now: names(now), then: names(then), isWanted };
+}
+
+/** How many restarts it would be less if cluster.yml asked for automatic reload. */
+function sparedByReload(lines: readonly Line[], decision: Decision): number {
+  const { seen, chosen, world } = decision;
+  if (world.reload === 'on' || chosen.file.entries.length === 0) return 0;
+  const members = seen.members.map((each): MemberLook => ({
+    ...each,
+    reloadFlag: each.flag && each.reload === undefined ? 'lacking' : each.reloadFlag,
+  }));
+  const asked = { ...seen, members };
+  const restarts = (some: readonly Line[], look: Look, isWanted: boolean) =>
+    restartsOf(stepsOf(some, chosen.file, look, () => 0, reloadingOf(look, isWanted)));
+  return restarts(lines, seen, false) - restarts(linesOf(decision, asked), asked, true);
 }
 
 function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginStep[] {
@@ -185,14 +217,18 @@ async function estimate(
   const [restarts, objects] = [restartsOf(steps), objectsOf(steps)];
   const measured = objects === 0 ? undefined : await measureRewrites(world.kube, nodes, world.clock, signal);
   const rate = Math.max(1, Math.round(measured ?? slowest));
+  const loads = loadsOf(steps);
+  // Requests that began under the file of before are waited for, once.
+  const waits = loads === 0 ? 0 : (loads + 1) * perReload;
   return {
-    seconds: Math.ceil(restarts * perRestart + objects / rate),
+    seconds: Math.ceil(restarts * perRestart + waits + objects / rate),
     perRestart,
+    ...(loads === 0 ? {} : { perReload }),
     rewrites: rate,
-    basis: `${perRestart} s are taken for a restart; ${
-      measured === undefined
-        ? 'the speed of rewriting could not be measured'
-        : 'the speed of rewriting was measured by reading'
-    }`,
+    basis: [
+      ...(restarts > 0 || loads === 0 ? [`${perRestart} s are taken for a restart`] : []),
+      ...(loads === 0 ? [] : [`${perReload} s until nodes have loaded a file by themselves`]),
+      `the speed of rewriting ${measured === undefined ? 'could not be measured' : 'was measured by reading'}`,
+    ].join('; '),
   };
 }

@@ -1,6 +1,7 @@
 /** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
 import { setMaxListeners } from 'node:events';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { reloadFitOf, type WantedReload } from '../encryption/automatic-reload.ts';
 import type { WantedBinds } from '../encryption/binds.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
@@ -18,6 +19,7 @@ import type { ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { etcdsOf, linkOptions } from './cluster.ts';
 import { recordedBinds } from './record.ts';
+import { wantedReload } from './wanted.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
 import { quiet } from './quiet.ts';
@@ -67,11 +69,12 @@ async function look(
   return await report.task(title, async (task) => {
     const named = new Set(config.nodes.map(({ address }) => address));
     const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
+    const reload = wantedReload(config, state);
     const recorded = new Set(recordedNodes(state).map(({ address }) => address));
     const seen = await Promise.all(
       nodes.map((node) => {
         const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
-        return sightOf(node, links, { state, binds, known }, signal);
+        return sightOf(node, links, { state, binds, reload, known }, signal);
       }),
     );
     const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
@@ -95,6 +98,7 @@ async function look(
 interface Known {
   readonly state: ClusterState;
   readonly binds: WantedBinds;
+  readonly reload: WantedReload;
   readonly known: Pick<NodeSight, 'named' | 'recorded'>;
 }
 
@@ -102,14 +106,14 @@ interface Known {
 async function sightOf(
   { name: node, address }: ConfigNode,
   links: Links,
-  { state, binds, known }: Known,
+  { state, binds, reload, known }: Known,
   signal: AbortSignal,
 ): Promise<NodeSight> {
   const nothing: NodeSight = {
     ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
     ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
     ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
-    ...{ metrics: undefined, binds: 'as wanted' },
+    ...{ metrics: undefined, binds: 'as wanted', reloadFlag: 'as wanted' },
   };
   let seen = nothing;
   try {
@@ -119,10 +123,12 @@ async function sightOf(
     if (container === undefined) return seen;
     const named = providerPathOf(container.args);
     const path = named ?? providerPath;
-    seen = { ...seen, flag: named !== undefined, path, binds: bindsOf(container, binds) };
+    const flag = named !== undefined;
+    const reloadFlag = reloadFitOf(container, flag, reload);
+    seen = { ...seen, flag, path, binds: bindsOf(container, binds), reloadFlag };
     const [found, api] = await Promise.all([
       links.files.read(node, path, signal),
-      sightOfServer(links, node, named !== undefined, signal),
+      sightOfServer(links, node, flag, signal),
     ]);
     const onDisk =
       found === undefined ? undefined : { sha256: found.sha256, mode: found.mode, uid: found.uid };

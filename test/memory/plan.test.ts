@@ -83,7 +83,45 @@ it('counts no restart where kube-apiserver loads a changed file by itself', asyn
   const lab = new MemoryLab({ nodes: 3, encrypted: true, reload: true });
   const plan = await planOf(lab, 'rotate');
   expect(plan.restarts).toBe(0);
+  expect(plan).not.toHaveProperty('sparedByReload');
+  // Three lines of two waits each, and the wait for requests.
+  expect(plan.estimate).toMatchObject({
+    perReload: 60,
+    seconds: expect.toSatisfy((each) => each > 420) as number,
+  });
   expect((await lab.tsrke('rotate')).said).toContain(' 0 restarts on 3 node(s)');
+});
+
+it('tells what `reload: automatic` would spare, and that is so', async () => {
+  const lab = new MemoryLab({ nodes: 3, encrypted: true });
+  expect(await planOf(lab, 'rotate')).toMatchObject({ restarts: 9, sparedByReload: 6 });
+  expect(await planOf(lab, 'up')).not.toHaveProperty('sparedByReload');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: restart}');
+  expect(await planOf(lab, 'rotate')).not.toHaveProperty('sparedByReload');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: automatic}');
+  const plan = await planOf(lab, 'rotate');
+  expect(plan.restarts).toBe(3);
+  expect(plan).not.toHaveProperty('sparedByReload');
+  expect((await lab.tsrke('rotate')).said).toContain(' 3 restarts on 3 node(s)');
+});
+
+it.each([
+  [27, { restarts: 6 }],
+  [34, { restarts: 6, sparedByReload: 3 }],
+])('of an enable of 1.%i', async (minor, told) => {
+  const lab = new MemoryLab({ nodes: 3, minor });
+  lab.enabled = true;
+  const { restarts, sparedByReload } = await planOf(lab, 'up');
+  expect({ restarts, ...(sparedByReload === undefined ? {} : { sparedByReload }) }).toEqual(told);
+});
+
+it('a plan made before cluster.yml asks for automatic reload is one of another world', async () => {
+  const lab = new MemoryLab({ nodes: 1 });
+  lab.enabled = true;
+  const plan = await planOf(lab, 'up');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: automatic}');
+  const { error } = await lab.tsrke('up', { approve: approvedBy(plan) });
+  expect(error).toMatchObject({ code: 'PLAN_STALE', details: ['cluster.yml asks for another encryption'] });
 });
 
 it('refuses a KMS that the run would refuse', async () => {

@@ -34,6 +34,7 @@ export interface NodeSight {
   readonly metrics: string | undefined;
   readonly loaded: MemberSeen['loaded'];
   readonly binds: MemberSeen['binds'];
+  readonly reloadFlag: MemberSeen['reloadFlag'];
 }
 
 export interface Sight {
