@@ -5,6 +5,7 @@ import type { NodeName } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { WantedReload } from './automatic-reload.ts';
 import { outlineOf, type KmsWish } from './kms/containers.ts';
+import type { KekSight } from './kms/foresight.ts';
 import type { Look } from './observe.ts';
 import type { PlannedStep } from './preview.ts';
 import type { Wanted } from './wanted.ts';
@@ -27,6 +28,8 @@ export interface PlannedWorld {
   }[];
   /** Keys that etcd holds values under, by resource. */
   readonly stored: Readonly<Record<string, readonly string[]>>;
+  /** Key ids of a KMS that a rotation follows, by provider; `''`: the plugins differ. Left out where it follows none. */
+  readonly keks?: Readonly<Record<string, string>>;
 }
 
 export interface PlanDocument {
@@ -73,9 +76,15 @@ export interface Asked {
   /** KMS plugins that tsrke is to run. */
   readonly plugins: readonly KmsWish[];
   readonly reload: WantedReload;
+  /** Of a rotation in a KMS. */
+  readonly keks?: readonly KekSight[];
 }
 
-export function worldOf(seen: Look, state: ClusterState, { wanted, plugins, reload }: Asked): PlannedWorld {
+export function worldOf(
+  seen: Look,
+  state: ClusterState,
+  { wanted, plugins, reload, keks = [] }: Asked,
+): PlannedWorld {
   const { serial, lineage } = state.tsrke;
   const { currentState, desiredState } = state.document;
   const texts = [currentState?.encryptionConfig, desiredState?.encryptionConfig, state.tsrke.transition];
@@ -96,6 +105,9 @@ export function worldOf(seen: Look, state: ClusterState, { wanted, plugins, relo
         .map(([resource, refs]) => [resource, [...new Set(refs.map(({ id }) => id))].toSorted()] as const)
         .toSorted(([a], [b]) => a.localeCompare(b)),
     ),
+    ...(keks.length === 0
+      ? {}
+      : { keks: Object.fromEntries(keks.map(({ stored, keyId = '' }) => [stored, keyId])) }),
   };
 }
 
@@ -130,6 +142,11 @@ export function expectSameWorld(plan: PlanDocument, now: PlannedWorld): void {
   for (const resource of new Set([...Object.keys(then.stored), ...Object.keys(now.stored)])) {
     const [a, b] = [then.stored[resource], now.stored[resource]];
     if (differs(a, b)) details.push(`${resource} lay under ${list(a)}, lie under ${list(b)}`);
+  }
+  for (const name of new Set([then.keks, now.keks].flatMap((each) => Object.keys(each ?? {})))) {
+    const [a, b] = [then.keks?.[name], now.keks?.[name]];
+    const told = (keyId = 'not asked') => (keyId === '' ? 'not the same everywhere' : keyId);
+    if (a !== b) details.push(`the key of ${name} was ${told(a)}, is ${told(b)}`);
   }
   if (details.length === 0) return;
   throw new TsrkeError('PLAN_STALE', 'the cluster is not the one any more that the plan was made for', {

@@ -78,6 +78,7 @@ export const lineTitles = {
   plugins: 'run the KMS plugins of cluster.yml',
   read: 'make every key readable on every node',
   write: 'write with the wanted key',
+  wait: 'wait until every kube-apiserver knows the key of the KMS',
   rewrite: 'rewrite, and prove it in etcd',
   prune: 'remove what is no longer needed',
   remake: 'recreate kube-apiserver as cluster.yml asks',

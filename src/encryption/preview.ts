@@ -37,10 +37,28 @@ export interface PluginStep {
   }[];
 }
 
+/** Until every kube-apiserver works with the key that its KMS plugin has by now. */
+export interface WaitStep {
+  readonly line: 'wait';
+  readonly keys: readonly {
+    /** The KMS provider's name. */
+    readonly provider: string;
+    /** What all is to lie under; left out where the plugins differ. */
+    readonly keyId?: string;
+    readonly nodes: readonly {
+      readonly node: NodeName;
+      /** The key id that its kube-apiserver was told last (its hash, where nobody knows it); left out: none yet. */
+      readonly apiserver?: string;
+      /** The key id that its plugin has; left out where it cannot be asked. */
+      readonly plugin?: string;
+    }[];
+  }[];
+}
+
 /** Of a line of the engine. */
 export type LineStep = FileStep | RewriteStep;
 
-export type PlannedStep = LineStep | PluginStep;
+export type PlannedStep = LineStep | PluginStep | WaitStep;
 
 const stillToBeMade = new Secret(Buffer.alloc(32).toString('base64'));
 
@@ -160,6 +178,12 @@ export function loadsOf(steps: readonly PlannedStep[]): number {
       providerFile === 'written' && apiserver === 'left alone';
     return sum + ('file' in step ? Math.min(2, step.nodes.filter(loads).length) : 0);
   }, 0);
+}
+
+/** Whether some kube-apiserver has yet to hear of the key of a KMS. */
+export function isWaitNeeded(steps: readonly PlannedStep[]): boolean {
+  const keys = steps.flatMap((step) => (step.line === 'wait' ? step.keys : []));
+  return keys.some(({ keyId, nodes }) => nodes.some(({ apiserver }) => apiserver !== keyId));
 }
 
 export function objectsOf(steps: readonly PlannedStep[]): number {

@@ -8,6 +8,7 @@ import { expectReloadKnown } from '../encryption/automatic-reload.ts';
 import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
+import { keksInSight } from '../encryption/kms/foresight.ts';
 import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms/run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import type { Asked } from '../encryption/plan-document.ts';
@@ -103,8 +104,12 @@ async function change(
   const decided = await decide(wanted, cluster, { newKey, namedKey }, options);
   const { world, binds, now, chosen } = decided;
   const definitions = config.kmsPlugins.map(definitionOf);
-  const { reload } = cluster.world;
-  options.approve?.({ seen: decided.seen, state: before, wanted, plugins: definitions, reload });
+  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
+  if (options.approve !== undefined) {
+    const keks = renews ? await keksInSight(chosen.file, decided.seen, world, signal) : [];
+    const { reload } = cluster.world;
+    options.approve({ seen: decided.seen, state: before, wanted, plugins: definitions, reload, keks });
+  }
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
@@ -136,7 +141,6 @@ async function change(
       keksInUse(target, look, before.tsrke.keks, look !== seen && renews, time),
     );
   };
-  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(target);
   // A run that was cut off may have left requests under way that began before its last file was loaded.
   const quiet = before.tsrke.transition === undefined || requestsEndIn(seen) === 0;
   if (strip(target, seen).length === 0 && !chosen.minted && !renews && quiet) {

@@ -7,15 +7,23 @@ import { localKeysOf, noFile, writeKeyOf } from '../encryption/configuration.ts'
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import type { Look, MemberLook } from '../encryption/observe.ts';
-import { reportsReloads } from '../encryption/observe.ts';
+import { observe, reportsReloads } from '../encryption/observe.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
+import {
+  isRewritten,
+  keksInSight,
+  newestOf,
+  waitStepOf,
+  type KekSight,
+} from '../encryption/kms/foresight.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
 import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
+  isWaitNeeded,
   loadsOf,
   objectsOf,
   plannedKey,
@@ -25,7 +33,7 @@ import {
   type PluginStep,
   type Reloading,
 } from '../encryption/preview.ts';
-import { isRenewable } from '../encryption/kms/renewal.ts';
+import { isRenewable, outdated } from '../encryption/kms/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
@@ -48,6 +56,8 @@ export interface PlanOptions extends LookOptions {
 const perRestart = 10;
 /** Seconds between looks at the provider file of a server that loads it by itself, and its `--request-timeout`. */
 const perReload = 60;
+/** Seconds between a kube-apiserver's questions to its KMS plugin. */
+const perAsk = 60;
 /** Objects a second, where nothing could be measured. */
 const slowest = 100;
 
@@ -68,14 +78,11 @@ export async function planChange(
   try {
     const makes = { newKey: (provider: Planned) => plannedKey(provider), namedKey: plannedKey };
     const decision = await decide(wanted, cluster, makes, options);
-    const { world, seen, chosen } = decision;
+    const { world, chosen } = decision;
     const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
-    if (renews) {
-      // No file changes, and whether the plugin has another key only a run finds out, which waits for all servers.
-      throw new TsrkeError('UNSUPPORTED', 'what a rotation in a KMS would rewrite cannot be planned', {
-        next: '`tsrke encrypt status` shows what lies under which key id; `tsrke encrypt rotate-key` restarts nothing, and says so where the plugin still has the same key',
-      });
-    }
+    const { seen, keks } = renews
+      ? await lookAtKeks(decision, cluster.state, signal)
+      : { seen: decision.seen, keks: [] };
     const lines = linesOf(decision, seen);
     expectAcceptable(lines, seen.members, world);
     const plugins = {
@@ -83,19 +90,29 @@ export async function planChange(
       target: chosen.file,
       upgrades: action === 'up',
     };
+    const asked = { wanted, plugins: plugins.wanted, reload: cluster.world.reload };
     await expectPluginsStay(plugins, seen, world, signal);
     const containers = await pluginSteps(plugins, seen, world, signal);
     // Those that only the run itself will make, or make anew, cannot be tried now.
     const made = new Set(containers.plugins.map(({ socket }) => `unix://${socket}`));
     const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));
     await preflightKms(there, seen, world, signal);
-    const objects = await toBeRewritten(lines, decision, signal);
+    const objects = await toBeRewritten(
+      lines,
+      { ...decision, seen },
+      renews ? newestOf(keks) : undefined,
+      signal,
+    );
     const steps: PlannedStep[] = [
       ...stepOf('plugins', containers.plugins),
-      ...stepsOf(lines, chosen.file, seen, objects, reloadingOf(seen, world.reload === 'on')),
+      ...withWait(
+        stepsOf(lines, chosen.file, seen, objects, reloadingOf(seen, world.reload === 'on')),
+        keks.length === 0 ? [] : [waitStepOf(keks, seen)],
+      ),
       ...stepOf('unplug', containers.unplug),
     ];
     const changes = lines.length > 0;
+    const note = chosen.note ?? (changes ? undefined : asTheKmsHas(keks));
     const spared = config.encryption.reload === undefined ? sparedByReload(lines, decision) : 0;
     return {
       type: 'plan',
@@ -104,7 +121,7 @@ export async function planChange(
       cluster: config.name,
       action,
       somethingToDo: steps.length > 0,
-      ...(chosen.note === undefined ? {} : { note: chosen.note }),
+      ...(note === undefined ? {} : { note }),
       ...(changes ? { change: changeOf(decision) } : {}),
       keys: changes ? keysOf(decision, cluster.state) : [],
       due: action === 'up' ? dueNotes(chosen.file, chosen.state, config, world.clock.now()) : [],
@@ -114,7 +131,7 @@ export async function planChange(
       objects: objectsOf(steps),
       ...(spared > 0 ? { sparedByReload: spared } : {}),
       ...(changes ? { estimate: await estimate(steps, decision, signal) } : {}),
-      world: worldOf(seen, cluster.state, { wanted, plugins: plugins.wanted, reload: cluster.world.reload }),
+      world: worldOf(decision.seen, cluster.state, { ...asked, keks }),
     };
   } finally {
     await cluster.close();
@@ -158,10 +175,38 @@ function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginSte
   return nodes.length === 0 ? [] : [{ line, nodes }];
 }
 
+/** etcd counted in any case: a proof does not tell key ids. */
+async function lookAtKeks(
+  { world, chosen: { file } }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<{ readonly seen: Look; readonly keks: readonly KekSight[] }> {
+  const seen = await world.report.task('count key ids of the KMS in etcd', () =>
+    observe(world, state, signal),
+  );
+  const keks = await keksInSight(file, seen, world, signal);
+  const renewal = { newest: newestOf(keks), renewed: new Set<string>() };
+  return { seen: { ...seen, outdated: outdated(file, seen, renewal) }, keks };
+}
+
+/** Why a rotation in a KMS has nothing to do. */
+function asTheKmsHas(keks: readonly KekSight[]): string | undefined {
+  const keys = keks.map(({ stored, keyId = '' }) => `${stored.slice(stored.indexOf(':') + 1)}: ${keyId}`);
+  return keys.length === 0
+    ? undefined
+    : `all that is encrypted lies under the key that the KMS plugin has (${keys.join('; ')})`;
+}
+
+/** The wait comes before whatever is rewritten. */
+function withWait(steps: readonly PlannedStep[], wait: readonly PlannedStep[]): PlannedStep[] {
+  return steps.flatMap((step) => (step.line === 'rewrite' ? [...wait, step] : [step]));
+}
+
 /** By resource, how many objects lie elsewhere than under the wanted key; undefined where etcd cannot be read. */
 async function toBeRewritten(
   lines: readonly Line[],
   { world, seen, chosen }: Decision,
+  newest: ReadonlyMap<string, string> | undefined,
   signal: AbortSignal,
 ): Promise<(resource: string) => number | undefined> {
   if (lines.every(({ kind }) => kind !== 'rewrite')) return () => 0;
@@ -173,10 +218,15 @@ async function toBeRewritten(
           task.progress(`${count} values in etcd`),
         ),
       ));
-    return (resource) =>
-      counted.holdings
-        .filter((each) => each.resource === resource && each.id !== writeKeyOf(chosen.file, resource).id)
-        .reduce((sum, { count }) => sum + count, 0);
+    return (resource) => {
+      const write = writeKeyOf(chosen.file, resource);
+      const own = counted.holdings.filter((each) => each.resource === resource);
+      const again = own.map((each) =>
+        newest === undefined ? each.id !== write.id : isRewritten(each, write, newest),
+      );
+      if (again.includes(undefined)) return undefined;
+      return own.reduce((sum, { count }, at) => sum + (again[at] === true ? count : 0), 0);
+    };
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof TsrkeError) || error.code !== 'ETCD') throw error;
@@ -220,13 +270,15 @@ async function estimate(
   const loads = loadsOf(steps);
   // Requests that began under the file of before are waited for, once.
   const waits = loads === 0 ? 0 : (loads + 1) * perReload;
+  const asks = isWaitNeeded(steps) ? perAsk : 0;
   return {
-    seconds: Math.ceil(restarts * perRestart + waits + objects / rate),
+    seconds: Math.ceil(restarts * perRestart + waits + asks + objects / rate),
     perRestart,
     ...(loads === 0 ? {} : { perReload }),
     rewrites: rate,
     basis: [
-      ...(restarts > 0 || loads === 0 ? [`${perRestart} s are taken for a restart`] : []),
+      ...(restarts > 0 || loads + asks === 0 ? [`${perRestart} s are taken for a restart`] : []),
+      ...(asks === 0 ? [] : [`${perAsk} s until every kube-apiserver has asked its KMS plugin`]),
       ...(loads === 0 ? [] : [`${perReload} s until nodes have loaded a file by themselves`]),
       `the speed of rewriting ${measured === undefined ? 'could not be measured' : 'was measured by reading'}`,
     ].join('; '),
