@@ -26,6 +26,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
+// docker-modem would print every call with it, credentials and what containers are made of included.
+delete process.env['DEBUG'];
+
 // A reader that has gone away (`| head`) is no failure of the run.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
@@ -362,7 +365,7 @@ addHelp(program, {
     ['tsrke encrypt rotate-key', 'a new key for all secrets'],
     ['tsrke up --help', 'more about one command'],
   ],
-  exitCodes: longWork,
+  exitCodes: [0, 1, 2, 3, 4, 130],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'cluster.yml and cluster.rkestate are those of RKE1. Progress goes to stderr,\n' + 'results to stdout.',

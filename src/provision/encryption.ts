@@ -9,7 +9,13 @@ import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
 import { keksInSight } from '../encryption/kms/foresight.ts';
-import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms/run.ts';
+import {
+  bringUpPlugins,
+  expectPluginsStay,
+  lookAtPlugins,
+  removePlugins,
+  type KmsRun,
+} from '../encryption/kms/run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
 import type { Asked } from '../encryption/plan-document.ts';
 import { strip } from '../encryption/plan.ts';
@@ -113,7 +119,7 @@ async function change(
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
-  const plugins = { wanted: definitions, target, upgrades: action === 'up' };
+  const asked = { wanted: definitions, target, upgrades: action === 'up' };
   if (action === 'up') {
     for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
   }
@@ -123,6 +129,7 @@ async function change(
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
 
+  const plugins = await lookAtPlugins(asked, decided.seen, world, signal);
   const seen = await withPlugins(plugins, decided, before, signal);
 
   const own = answers(target, wanted)
@@ -196,8 +203,8 @@ async function withPlugins(
   state: ClusterState,
   signal: AbortSignal,
 ): Promise<Look> {
-  await expectPluginsStay(plugins, seen, world, signal);
-  if (plugins.wanted.length === 0 || !(await bringUpPlugins(plugins, seen, world, signal))) return seen;
+  expectPluginsStay(plugins);
+  if (!(await bringUpPlugins(plugins, seen, world, signal))) return seen;
   return world.report.task('look again at the nodes and at etcd', () => observe(world, state, signal));
 }
 

@@ -19,7 +19,7 @@ import {
   type KekSight,
 } from '../encryption/kms/foresight.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
-import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
+import { expectPluginsStay, lookAtPlugins, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
@@ -85,14 +85,14 @@ export async function planChange(
       : { seen: decision.seen, keks: [] };
     const lines = linesOf(decision, seen);
     expectAcceptable(lines, seen.members, world);
-    const plugins = {
+    const run = {
       wanted: config.kmsPlugins.map(definitionOf),
       target: chosen.file,
       upgrades: action === 'up',
     };
-    const asked = { wanted, plugins: plugins.wanted, reload: cluster.world.reload };
-    await expectPluginsStay(plugins, seen, world, signal);
-    const containers = await pluginSteps(plugins, seen, world, signal);
+    const plugins = await lookAtPlugins(run, seen, world, signal);
+    expectPluginsStay(plugins);
+    const containers = pluginSteps(plugins, seen);
     // Those that only the run itself will make, or make anew, cannot be tried now.
     const made = new Set(containers.plugins.map(({ socket }) => `unix://${socket}`));
     const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));
@@ -131,7 +131,9 @@ export async function planChange(
       objects: objectsOf(steps),
       ...(spared > 0 ? { sparedByReload: spared } : {}),
       ...(changes ? { estimate: await estimate(steps, decision, signal) } : {}),
-      world: worldOf(decision.seen, cluster.state, { ...asked, keks }),
+      world: worldOf(decision.seen, cluster.state, {
+        ...{ wanted, plugins: run.wanted, reload: cluster.world.reload, keks },
+      }),
     };
   } finally {
     await cluster.close();

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { allToTheirEnd, TsrkeError } from '../../errors.ts';
 import type { KmsPlugin, NodeName, WrappedKey } from '../../ports.ts';
 import { hostPathOf, lacking } from '../binds.ts';
-import type { KmsProvider, ProviderFile } from '../configuration.ts';
+import { kmsProvidersIn, type KmsProvider } from '../configuration.ts';
 import type { Look, MemberLook } from '../observe.ts';
 import type { Line } from '../plan.ts';
 import type { World } from '../world.ts';
@@ -30,14 +30,10 @@ export function kmsProvidersOf(lines: readonly Line[]): KmsProvider[] {
   const files = lines.flatMap((line) => ('pushes' in line ? line.pushes.map(({ file }) => file) : []));
   const found = new Map<string, KmsProvider>();
   for (const file of files) {
-    for (const each of providersOf(file))
+    for (const each of kmsProvidersIn(file))
       found.set(JSON.stringify([each.apiVersion, each.name, each.endpoint]), each);
   }
   return [...found.values()];
-}
-
-function providersOf(file: ProviderFile | undefined): KmsProvider[] {
-  return (file?.entries ?? []).flatMap(({ providers }) => providers.filter((each) => each.kind === 'kms'));
 }
 
 /**
@@ -57,7 +53,7 @@ export async function preflightKms(
       const uses = usesOf(provider, members, world);
       if (uses.length === 0) return;
       const formers = formersOf(provider, members).map((former) => {
-        const holders = members.filter(({ file }) => providersOf(file).some((each) => isAt(each, former)));
+        const holders = members.filter(({ file }) => kmsProvidersIn(file).some((each) => isAt(each, former)));
         return { former, used: usesOf(former, holders, world) };
       });
       try {
@@ -102,7 +98,7 @@ const isAt = (a: KmsProvider, b: KmsProvider) =>
 /** Under the same name at other sockets, in the files that members have. */
 function formersOf(provider: KmsProvider, members: readonly MemberLook[]): KmsProvider[] {
   const found = new Map<string, KmsProvider>();
-  for (const each of members.flatMap(({ file }) => providersOf(file))) {
+  for (const each of members.flatMap(({ file }) => kmsProvidersIn(file))) {
     const sameName = each.apiVersion === provider.apiVersion && each.name === provider.name;
     if (sameName && each.endpoint !== provider.endpoint) found.set(each.endpoint, each);
   }
