@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { PlanDocument } from '../encryption/plan-document.ts';
 import { parsePlan } from '../encryption/plan-document.ts';
 import { lineTitles } from '../encryption/plan.ts';
-import type { NodeStep, PlannedStep } from '../encryption/preview.ts';
+import type { NodeStep, PlannedStep, WaitStep } from '../encryption/preview.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Found } from '../provision/encryption.ts';
 import { approvedBy, planChange, type PlanOptions } from '../provision/plan.ts';
@@ -92,6 +92,7 @@ function stepLines(
       }),
     ];
   }
+  if (step.line === 'wait') return [head, ...step.keys.flatMap((key) => waitLines(key, width))];
   if (!('file' in step)) {
     const does = {
       created: 'create and start',
@@ -113,37 +114,59 @@ function stepLines(
   ];
 }
 
-function does({ providerFile, apiserver }: NodeStep): string {
+function waitLines({ provider, keyId, nodes }: WaitStep['keys'][number], width: number): string[] {
+  const is = keyId === undefined ? 'its plugins do not have the same key' : `its key is ${keyId} by now`;
+  return [
+    ...item(`${provider}: ${is}`, width, 3),
+    ...nodes.flatMap(({ node, apiserver = 'no key yet', plugin }) => {
+      const late = apiserver === plugin || plugin === undefined ? '' : `, its plugin ${plugin}`;
+      return item(`${node}: kube-apiserver has ${apiserver}${late}`, width, 3);
+    }),
+  ];
+}
+
+const withOrWithout = { added: ' with automatic reload', removed: ' without automatic reload' };
+
+function does({ providerFile, apiserver, automaticReload }: NodeStep): string {
   const file = { written: 'write the provider file', removed: 'remove the provider file', 'as it is': '' }[
     providerFile
   ];
   const server = {
     restarted: 'restart kube-apiserver',
-    recreated: 'recreate kube-apiserver',
-    'left alone': '',
+    recreated: `recreate kube-apiserver${automaticReload === undefined ? '' : withOrWithout[automaticReload]}`,
+    'left alone': providerFile === 'written' ? 'wait until kube-apiserver has loaded it' : '',
   }[apiserver];
   const order = providerFile === 'removed' ? [server, file] : [file, server];
   return order.filter((each) => each !== '').join(', ');
 }
 
-function keyLines({ keys }: PlanDocument, width: number): string[] {
+function keyLines({ keys, steps }: PlanDocument, width: number): string[] {
   const words = {
     made: 'is made',
     adopted: 'is adopted into the key ring',
     'in use': 'stays',
     retired: 'is retired; the state keeps it, because old snapshots need it',
   };
-  return keys.flatMap(({ key, becomes }) => item(`key ${key} ${words[becomes]}`, width));
+  const keks = steps.flatMap((step) => (step.line === 'wait' ? step.keys : []));
+  return [
+    ...keys.flatMap(({ key, becomes }) => item(`key ${key} ${words[becomes]}`, width)),
+    ...keks.flatMap(({ provider, keyId }) =>
+      keyId === undefined ? [] : item(`then etcd needs key ${keyId} of ${provider}, and no older one`, width),
+    ),
+  ];
 }
 
 function totals(
-  { restarts, objects, estimate }: PlanDocument,
+  { restarts, objects, sparedByReload, estimate }: PlanDocument,
   out: string | undefined,
   width: number,
 ): string[] {
   const time = estimate === undefined ? '' : `, about ${span(estimate.seconds)} (${estimate.basis})`;
   return [
     ...wrap(`${counted(restarts, 'restart')}, ${counted(objects, 'object')} to rewrite${time}`, width),
+    ...(sparedByReload === undefined
+      ? []
+      : wrap(`\`reload: automatic\` in cluster.yml would spare ${sparedByReload} of the restarts`, width)),
     'nothing was changed',
     ...wrap(
       out === undefined

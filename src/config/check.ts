@@ -123,6 +123,7 @@ function checkPort(port: unknown, pointer: string, report: Reporter): void {
  */
 function checkEncryption(raw: Record<string, unknown>, report: Reporter): void {
   const { api, encryption: wish } = kubeApiIn(raw);
+  const reload = wish['reload'];
   for (const section of ['extra_args', 'extra_args_array']) {
     const args = isMap(api[section]) ? api[section] : {};
     for (const [key, value] of Object.entries(args)) {
@@ -137,8 +138,17 @@ function checkEncryption(raw: Record<string, unknown>, report: Reporter): void {
             '`services.kube-api.secrets_encryption_config.custom_config`',
         );
       }
-      if (name !== 'encryption-provider-config-automatic-reload' || wish['enabled'] === true) continue;
-      if ([value].flat().every((one) => one === 'false')) continue;
+      if (name !== 'encryption-provider-config-automatic-reload') continue;
+      const isOff = [value].flat().every((one) => one === 'false');
+      if (isOff ? reload === 'automatic' : reload === 'restart') {
+        report(
+          pointer,
+          `\`${key}\` in services.kube-api.${section} says otherwise than \`reload: ${isOff ? 'automatic' : 'restart'}\` in ` +
+            '`services.kube-api.secrets_encryption_config`: remove one of them',
+        );
+        continue;
+      }
+      if (isOff || wish['enabled'] === true) continue;
       report(
         pointer,
         `\`${key}\` in services.kube-api.${section} keeps kube-apiserver from starting while encryption is off: ` +

@@ -78,7 +78,7 @@ export async function carryOut(
     };
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
     const lines = strip(target, look);
-    expectAcceptable(lines, look.members, world.minor);
+    expectAcceptable(lines, look.members, world);
     if (!pluginsTried) await preflightKms(kmsProvidersOf(lines), look, world, signal);
     pluginsTried = true;
     const [line = done] = lines;

@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { kubeApiIn } from '../config/keys.ts';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { reloadFitOf, type WantedReload } from '../encryption/automatic-reload.ts';
 import type { WantedBinds } from '../encryption/binds.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
@@ -20,6 +21,7 @@ import type { ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { etcdsOf, linkOptions } from './cluster.ts';
 import { recordedBinds } from './record.ts';
+import { wantedReload } from './wanted.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
 import { quiet } from './quiet.ts';
@@ -69,6 +71,7 @@ async function look(
   return await report.task(title, async (task) => {
     const named = new Set(config.nodes.map(({ address }) => address));
     const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
+    const reload = wantedReload(config, state);
     const hadPlugin = kubeApiIn(state.tsrke.config ?? {}).encryption['kms_plugin'] !== undefined;
     const definitions = config.kmsPlugins.map(definitionOf);
     const plugins = hadPlugin || definitions.length > 0 ? definitions : undefined;
@@ -76,7 +79,7 @@ async function look(
     const seen = await Promise.all(
       nodes.map((node) => {
         const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
-        return sightOf(node, links, { state, binds, plugins, known }, signal);
+        return sightOf(node, links, { state, binds, reload, plugins, known }, signal);
       }),
     );
     const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
@@ -100,6 +103,7 @@ async function look(
 interface Known {
   readonly state: ClusterState;
   readonly binds: WantedBinds;
+  readonly reload: WantedReload;
   /** KMS plugins that tsrke is to run; undefined: it never ran one. */
   readonly plugins: readonly KmsDefinition[] | undefined;
   readonly known: Pick<NodeSight, 'named' | 'recorded'>;
@@ -109,14 +113,14 @@ interface Known {
 async function sightOf(
   { name: node, address }: ConfigNode,
   links: Links,
-  { state, binds, plugins, known }: Known,
+  { state, binds, reload, plugins, known }: Known,
   signal: AbortSignal,
 ): Promise<NodeSight> {
   const nothing: NodeSight = {
     ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
     ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
     ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
-    ...{ metrics: undefined, binds: 'as wanted', plugins: [] },
+    ...{ metrics: undefined, binds: 'as wanted', reloadFlag: 'as wanted', plugins: [] },
   };
   let seen = nothing;
   try {
@@ -126,10 +130,12 @@ async function sightOf(
     if (container === undefined) return seen;
     const named = providerPathOf(container.args);
     const path = named ?? providerPath;
-    seen = { ...seen, flag: named !== undefined, path, binds: bindsOf(container, binds) };
+    const flag = named !== undefined;
+    const reloadFlag = reloadFitOf(container, flag, reload);
+    seen = { ...seen, flag, path, binds: bindsOf(container, binds), reloadFlag };
     const [found, api, there] = await Promise.all([
       links.files.read(node, path, signal),
-      sightOfServer(links, node, named !== undefined, signal),
+      sightOfServer(links, node, flag, signal),
       plugins === undefined ? [] : links.kmsContainers.list(node, signal),
     ]);
     const onDisk =

@@ -77,8 +77,8 @@ export async function preflightKms(
 
 type Preflight = Pick<World, 'plugins' | 'binds' | 'report'>;
 
-/** None where nothing can be tried. */
-function usesOf(provider: KmsProvider, members: readonly MemberLook[], world: Preflight): Use[] {
+/** The plugin of each of these; none where nothing can be tried. Throws KMS_UNMOUNTED. */
+export function usesOf(provider: KmsProvider, members: readonly MemberLook[], world: Preflight): Use[] {
   const path = provider.endpoint.slice(socketScheme.length);
   // In no file system, and no forwarding of SSH leads there.
   if (path.startsWith('@')) {

@@ -168,7 +168,15 @@ function step(seen: NodeSight, { goal, next, open }: RowContext): NodeProblem[] 
     return not(`its file is not the one of the state: ${film(own)}`);
   }
   if (onDisk !== undefined && !flag) return not('has a provider file that no flag names');
-  return seen.binds === 'as wanted'
-    ? []
-    : not('its container has other binds than the extra_binds of cluster.yml');
+  if (seen.binds !== 'as wanted') {
+    return not('its container has other binds than the extra_binds of cluster.yml');
+  }
+  switch (seen.reloadFlag) {
+    case 'as wanted':
+      return [];
+    case 'lacking':
+      return not('its kube-apiserver runs without automatic reload, which cluster.yml asks for');
+    case 'spare':
+      return not('its kube-apiserver runs with automatic reload, which cluster.yml does not ask for');
+  }
 }

@@ -35,6 +35,7 @@ export interface NodeSight {
   readonly metrics: string | undefined;
   readonly loaded: MemberSeen['loaded'];
   readonly binds: MemberSeen['binds'];
+  readonly reloadFlag: MemberSeen['reloadFlag'];
   /** KMS plugins that tsrke runs, or ran; none where neither cluster.yml nor the state has one. */
   readonly plugins: readonly PluginSight[];
 }

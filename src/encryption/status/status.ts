@@ -80,12 +80,12 @@ export function statusOf({ sight, state, wanted, maxKeyAge }: StatusRequest): En
 
 /** What the planner may count on; undefined for a node that was not seen well enough. */
 function memberOf(seen: NodeSight, state: ClusterState): MemberSeen | undefined {
-  const { node, container, failure, fileProblem, flag, file, readiness, loaded, binds } = seen;
+  const { node, container, failure, fileProblem, flag, file, readiness, loaded, binds, reloadFlag } = seen;
   if (container === undefined || failure !== undefined || fileProblem !== undefined) return undefined;
   // As observe judges: where tsrke has been before, a start that it does not know of is one in doubt.
   const doubtful = loaded === 'unknown' && state.tsrke.serial > 0;
   return {
-    ...{ node, flag, file, ready: readiness?.ready ?? false, binds },
+    ...{ node, flag, file, ready: readiness?.ready ?? false, binds, reloadFlag },
     loaded: container.interrupted || doubtful ? 'no' : loaded,
   };
 }

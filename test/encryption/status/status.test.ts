@@ -215,6 +215,20 @@ const rows: readonly Row[] = [
     says: /other binds than the extra_binds of cluster\.yml/,
   },
   {
+    given: 'a container without automatic reload, which cluster.yml asks for',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { reloadFlag: 'lacking' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /runs without automatic reload, which cluster\.yml asks for/,
+  },
+  {
+    given: 'a container with automatic reload, which nobody asks for',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { reloadFlag: 'spare' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /runs with automatic reload, which cluster\.yml does not ask for/,
+  },
+  {
     given: 'a file that others can read',
     sight: sight(
       three('a,identity', node('n3', 'a,identity', { onDisk: { sha256: '0', mode: 0o644, uid: 0 } })),
