@@ -36,7 +36,7 @@ function open(options: Partial<ModelOptions> = {}): void {
     model,
     new Effects({ clock }),
   )({
-    config: {} as never,
+    config: { raw: {} } as never,
     nodes: [],
     ca: '',
     admin: { cert: '', key: '' },
