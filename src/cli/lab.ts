@@ -22,7 +22,7 @@ export async function serveLab(flags: LabFlags): Promise<void> {
   const secrets = numberOf(flags.secrets, '--secrets', 0, 100_000);
   const shape: Shape =
     flags.rehearse === undefined
-      ? { controlplane: controlplaneOf(flags.controlplane) }
+      ? { controlplane: numberOf(flags.controlplane, '--controlplane', 1, 100) }
       : shapeOf(flags.rehearse);
   // Ends like any server: what main.ts does for a run, finishing the step in hand, is not for this.
   const interrupted = new Promise<void>((end) => {
@@ -108,11 +108,6 @@ function watchEtcd({ model }: Lab, say: (text: string) => unknown): () => void {
   const timer = setInterval(() => void look().catch(() => undefined), 1_000);
   void look().catch(() => undefined);
   return () => clearInterval(timer);
-}
-
-function controlplaneOf(text: string): number {
-  if (text === '1' || text === '3' || text === '5') return Number(text);
-  throw new TsrkeError('CONFIG_INVALID', `--controlplane ${text} is not 1, 3 or 5`);
 }
 
 function numberOf(text: string, flag: string, from: number, to: number): number {

@@ -26,6 +26,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
+// docker-modem would print every call with it, credentials and what containers are made of included.
+delete process.env['DEBUG'];
+
 // A reader that has gone away (`| head`) is no failure of the run.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
@@ -314,7 +317,7 @@ addHelp(validate, {
 const lab = program
   .command('lab')
   .description('a cluster in memory to try tsrke on, without root or Docker; serves until interrupted')
-  .option('--controlplane <n>', 'how many nodes: 1, 3 or 5', '3')
+  .option('--controlplane <n>', 'how many nodes, up to 100; etcd runs on the first 1, 3 or 5', '3')
   .option('--secrets <n>', 'how many Secrets lie in it', '200')
   .option('--dir <dir>', 'folder for its cluster.yml (default: a temporary one, removed at the end)')
   .option('--rehearse <file>', 'a twin of the cluster of this cluster.yml and the state beside it')
@@ -362,7 +365,7 @@ addHelp(program, {
     ['tsrke encrypt rotate-key', 'a new key for all secrets'],
     ['tsrke up --help', 'more about one command'],
   ],
-  exitCodes: longWork,
+  exitCodes: [0, 1, 2, 3, 4, 130],
   environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
   more:
     'cluster.yml and cluster.rkestate are those of RKE1. Progress goes to stderr,\n' + 'results to stdout.',

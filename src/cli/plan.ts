@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { PlanDocument } from '../encryption/plan-document.ts';
 import { parsePlan } from '../encryption/plan-document.ts';
 import { lineTitles } from '../encryption/plan.ts';
-import type { NodeStep, PlannedStep } from '../encryption/preview.ts';
+import type { NodeStep, PlannedStep, WaitStep } from '../encryption/preview.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Found } from '../provision/encryption.ts';
 import { approvedBy, planChange, type PlanOptions } from '../provision/plan.ts';
@@ -11,7 +11,7 @@ import type { Answer } from './answer.ts';
 import type { Colours } from './colours.ts';
 import { keep } from './keep.ts';
 import { span } from './status-view.ts';
-import { wrap } from './table.ts';
+import { counted, wrap } from './table.ts';
 
 /** Looks ahead; `out`: where the plan is kept. Throws CONFIG_UNREADABLE where it cannot be written. */
 export async function lookAhead(options: PlanOptions, out: string | undefined): Promise<Answer> {
@@ -39,8 +39,8 @@ export function planned(path: string): {
   return { action: plan.action, approve: approvedBy(plan) };
 }
 
-/** No key material: fingerprints at most. */
-function planView(
+/** No key material: fingerprints at most. `out`: where the plan was kept. */
+export function planView(
   plan: PlanDocument,
   out: string | undefined,
   { bold, dim, green }: Colours,
@@ -48,9 +48,9 @@ function planView(
 ): string {
   const command = plan.action === 'up' ? 'tsrke up' : 'tsrke encrypt rotate-key';
   const notes = [
-    ...(plan.note === undefined ? [] : wrap(plan.note, width)),
-    ...plan.due.flatMap((each) => wrap(each, width)),
-    ...plan.differences.flatMap((each) => wrap(`not acted on yet: ${each}`, width)),
+    ...(plan.note === undefined ? [] : item(plan.note, width)),
+    ...plan.due.flatMap((each) => item(each, width)),
+    ...plan.differences.flatMap((each) => item(`not acted on yet: ${each}`, width)),
   ];
   if (!plan.somethingToDo) {
     return [...notes, green(`✔ nothing to do: \`${command}\` would change nothing`)].join('\n');
@@ -86,15 +86,13 @@ function stepLines(
   if (step.line === 'rewrite') {
     return [
       head,
-      ...step.resources.flatMap(({ resource, objects }) =>
-        wrap(
-          `${resource}: ${objects === undefined ? 'nobody can count them just now' : `${objects} objects`}`,
-          width,
-          3,
-        ),
-      ),
+      ...step.resources.flatMap(({ resource, objects }) => {
+        const count = objects === undefined ? 'nobody can count them just now' : counted(objects, 'object');
+        return item(`${resource}: ${count}`, width, 3);
+      }),
     ];
   }
+  if (step.line === 'wait') return [head, ...step.keys.flatMap((key) => waitLines(key, width))];
   if (!('file' in step)) {
     const does = {
       created: 'create and start',
@@ -105,55 +103,83 @@ function stepLines(
     return [
       head,
       ...step.nodes.flatMap(({ node, socket, container }) =>
-        wrap(`${node}: ${does[container]} the container of the KMS plugin at ${socket}`, width, 3),
+        item(`${node}: ${does[container]} the container of the KMS plugin at ${socket}`, width, 3),
       ),
     ];
   }
   return [
     head,
-    ...wrap(step.file, width, 3).map(dim),
-    ...step.nodes.flatMap((node) => wrap(`${node.node}: ${does(node)}`, width, 3)),
+    ...item(step.file, width, 3).map(dim),
+    ...step.nodes.flatMap((node) => item(`${node.node}: ${does(node)}`, width, 3)),
   ];
 }
 
-function does({ providerFile, apiserver }: NodeStep): string {
+function waitLines({ provider, keyId, nodes }: WaitStep['keys'][number], width: number): string[] {
+  const is = keyId === undefined ? 'its plugins do not have the same key' : `its key is ${keyId} by now`;
+  return [
+    ...item(`${provider}: ${is}`, width, 3),
+    ...nodes.flatMap(({ node, apiserver = 'no key yet', plugin }) => {
+      const late = apiserver === plugin || plugin === undefined ? '' : `, its plugin ${plugin}`;
+      return item(`${node}: kube-apiserver has ${apiserver}${late}`, width, 3);
+    }),
+  ];
+}
+
+const withOrWithout = { added: ' with automatic reload', removed: ' without automatic reload' };
+
+function does({ providerFile, apiserver, automaticReload }: NodeStep): string {
   const file = { written: 'write the provider file', removed: 'remove the provider file', 'as it is': '' }[
     providerFile
   ];
   const server = {
     restarted: 'restart kube-apiserver',
-    recreated: 'recreate kube-apiserver',
-    'left alone': '',
+    recreated: `recreate kube-apiserver${automaticReload === undefined ? '' : withOrWithout[automaticReload]}`,
+    'left alone': providerFile === 'written' ? 'wait until kube-apiserver has loaded it' : '',
   }[apiserver];
   const order = providerFile === 'removed' ? [server, file] : [file, server];
   return order.filter((each) => each !== '').join(', ');
 }
 
-function keyLines({ keys }: PlanDocument, width: number): string[] {
+function keyLines({ keys, steps }: PlanDocument, width: number): string[] {
   const words = {
     made: 'is made',
     adopted: 'is adopted into the key ring',
     'in use': 'stays',
     retired: 'is retired; the state keeps it, because old snapshots need it',
   };
-  return keys.flatMap(({ key, becomes }) => wrap(`key ${key} ${words[becomes]}`, width));
+  const keks = steps.flatMap((step) => (step.line === 'wait' ? step.keys : []));
+  return [
+    ...keys.flatMap(({ key, becomes }) => item(`key ${key} ${words[becomes]}`, width)),
+    ...keks.flatMap(({ provider, keyId }) =>
+      keyId === undefined ? [] : item(`then etcd needs key ${keyId} of ${provider}, and no older one`, width),
+    ),
+  ];
 }
 
 function totals(
-  { restarts, objects, estimate }: PlanDocument,
+  { restarts, objects, sparedByReload, estimate }: PlanDocument,
   out: string | undefined,
   width: number,
 ): string[] {
   const time = estimate === undefined ? '' : `, about ${span(estimate.seconds)} (${estimate.basis})`;
   return [
-    ...wrap(`${restarts} restarts, ${objects} objects to rewrite${time}`, width),
+    ...wrap(`${counted(restarts, 'restart')}, ${counted(objects, 'object')} to rewrite${time}`, width),
+    ...(sparedByReload === undefined
+      ? []
+      : wrap(`\`reload: automatic\` in cluster.yml would spare ${sparedByReload} of the restarts`, width)),
+    'nothing was changed',
     ...wrap(
       out === undefined
-        ? 'nothing was changed; `--out plan.json` keeps this plan for `tsrke up --plan plan.json`'
-        : `nothing was changed; \`tsrke up --plan ${out}\` carries out exactly this`,
+        ? 'keep this plan with `--out plan.json` for `tsrke up --plan plan.json`'
+        : `\`tsrke up --plan ${out}\` carries out exactly this`,
       width,
     ),
   ];
+}
+
+/** What does not fit on its line goes on further in, so that the next item is not taken for a part of it. */
+function item(text: string, width: number, indent = 0): string[] {
+  return wrap(text, width - 2, indent).map((line, at) => (at === 0 ? line : `  ${line}`));
 }
 
 function labelled(label: string, text: string, indent: number, width: number): string[] {

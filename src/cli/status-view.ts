@@ -92,7 +92,9 @@ function openLines({ kind, started, from, to, steps, found }: OpenTransition): s
 }
 
 export function nodesSheet(nodes: readonly NodeRow[], { yellow }: Pick<Colours, 'yellow'>): Sheet {
-  const columns = ['NODE', 'READY', 'FLAG', 'ON DISK', 'LOADED', 'IN STEP'].map((title) => ({ title }));
+  const hasPlugins = nodes.some(({ plugins }) => plugins !== undefined);
+  const titles = ['NODE', 'READY', 'FLAG', 'ON DISK', 'LOADED', ...(hasPlugins ? ['PLUGIN'] : []), 'IN STEP'];
+  const columns = titles.map((title) => ({ title }));
   const yes = (value: boolean, known: boolean) => (known ? (value ? 'yes' : 'no') : '–');
   const rows = nodes.map((each): Row => {
     const known = each.reachable;
@@ -103,12 +105,28 @@ export function nodesSheet(nodes: readonly NodeRow[], { yellow }: Pick<Colours, 
         yes(each.flag, known),
         each.onDisk?.sha256.slice(0, 12) ?? '–',
         loadedText(each),
+        ...(hasPlugins ? [pluginText(each)] : []),
         each.inStep ? 'yes' : yellow('no'),
       ],
       below: each.why,
     };
   });
   return { columns, rows };
+}
+
+const pluginWords = {
+  running: 'runs',
+  stopped: 'stopped',
+  missing: 'missing',
+  unfinished: 'unfinished',
+  'other-definition': 'other',
+  'not-wanted': 'not wanted',
+} as const;
+
+/** Of several each state once; which is which stands below. */
+function pluginText({ plugins = [] }: NodeRow): string {
+  const states = new Set(plugins.map(({ state }) => pluginWords[state]));
+  return states.size === 0 ? '–' : [...states].join(', ');
 }
 
 function loadedText({ flag, loaded, hasLoaded, onDisk }: NodeRow): string {
@@ -165,7 +183,7 @@ export function censusSheet({ resources }: Counted, { yellow }: Pick<Colours, 'y
 export function censusTotals({ at, total, others }: Counted): string {
   const revisions = at.map(({ revision }) => revision).join(', ');
   const { resources, objects } = others;
-  return `${total} values in etcd at revision ${revisions}; ${objects} of ${resources} other kinds are not to be encrypted`;
+  return `${total} values in etcd at revision ${revisions}, ${objects} not to be encrypted (${resources} kinds)`;
 }
 
 /** Problems of nodes stand in their table. */

@@ -75,20 +75,31 @@ export function escaped(text: string): string {
     .replace(/\s+/g, ' ');
 }
 
-/** Words on lines of at most `width`, each indented. A word that is longer than a line is left whole. */
+/**
+ * Words on lines of at most `width`, each indented. A word that is longer than a line (the keys of a provider file) is
+ * broken behind commas and plus signs; what is still too long, such as a path, is left whole.
+ */
 export function wrap(text: string, width: number, indent = 0): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(/\s+/)) {
-    const longer = line === '' ? word : `${line} ${word}`;
-    if (line !== '' && indent + lengthOf(longer) > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = longer;
+    const parts = indent + lengthOf(word) > width ? word.split(/(?<=[,+])/) : [word];
+    for (const [at, part] of parts.entries()) {
+      const longer = line + (line === '' || at > 0 ? '' : ' ') + part;
+      if (line !== '' && indent + lengthOf(longer) > width) {
+        lines.push(line);
+        line = part;
+      } else {
+        line = longer;
+      }
     }
   }
   return [...lines, line].map((each) => ' '.repeat(indent) + each);
+}
+
+/** `1 restart`, `6 restarts`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function cut(text: string, width: number): string {

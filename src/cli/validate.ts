@@ -2,9 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { escapePointer, parseDocument } from '../config/document.ts';
-import { isMap } from '../config/keys.ts';
+import { commandArguments } from '../config/extra-args.ts';
+import { kubeApiIn } from '../config/keys.ts';
 import { loadConfig, type ClusterConfig } from '../config/load.ts';
 import { defaultVersion } from '../config/versions.ts';
+import { withReload } from '../encryption/automatic-reload.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
 import { serverOptionsOf } from '../encryption/server-options.ts';
 import {
@@ -100,14 +102,10 @@ function minorOf(version: string): number {
 }
 
 /** cluster.yml's own arguments of kube-apiserver, as they stand in its command. */
-function argumentsIn(config: ClusterConfig | undefined): string[] {
-  const services = config?.raw['services'];
-  const api = isMap(services) && isMap(services['kube-api']) ? services['kube-api'] : {};
-  return [api['extra_args'], api['extra_args_array']].flatMap((section) =>
-    Object.entries(isMap(section) ? section : {}).map(
-      ([name, value]) => `--${name}=${[value].flat().join(',')}`,
-    ),
-  );
+function argumentsIn(config: ClusterConfig | undefined): readonly string[] {
+  const { api } = kubeApiIn(config?.raw ?? {});
+  const args = commandArguments(api['extra_args'], api['extra_args_array']);
+  return config?.encryption.reload === 'automatic' ? withReload(args, true) : args;
 }
 
 /** `resources[0].providers[1].kms.name` as a JSON pointer. */

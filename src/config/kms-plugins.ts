@@ -1,5 +1,6 @@
 /** `secrets_encryption_config.kms_plugin`: KMS plugins that tsrke itself runs on every controlplane node. */
 import { posix } from 'node:path';
+import { bindOf } from '../bind.ts';
 import { isMap, kubeApiIn } from './keys.ts';
 
 export interface KmsPluginWish {
@@ -35,7 +36,7 @@ export function kmsPluginsOf(field: unknown): KmsPluginWish[] {
  * already.
  */
 export function socketBinds(plugins: readonly KmsPluginWish[], extraBinds: readonly string[]): string[] {
-  const mounted = new Set(extraBinds.map(targetOf));
+  const mounted = new Set(extraBinds.map((bind) => bindOf(bind).target));
   const folders = new Set(plugins.map(({ socket }) => posix.dirname(socket)));
   return [...folders].filter((folder) => !mounted.has(folder)).map((folder) => `${folder}:${folder}`);
 }
@@ -74,17 +75,12 @@ function wrongSocket(socket: string, binds: readonly string[]): string | undefin
   if (!isPath) return 'not an absolute path such as /var/run/kmsplugin/socket.sock';
   const folder = posix.dirname(socket);
   if (shared.has(folder)) return `which needs a folder of its own: all of ${folder} would be mounted with it`;
-  const other = binds.find((bind) => targetOf(bind) === folder && trimmed(bind.split(':')[0]) !== folder);
+  const other = binds.find((bind) => {
+    const { source, target } = bindOf(bind);
+    return target === folder && source !== folder;
+  });
   if (other !== undefined) return `but the bind ${other} mounts something else at ${folder}`;
   return undefined;
-}
-
-function targetOf(bind: string): string {
-  return trimmed(bind.split(':')[1]);
-}
-
-function trimmed(path = ''): string {
-  return path === '/' ? path : path.replace(/\/+$/, '');
 }
 
 function entriesOf(field: unknown): Record<string, unknown>[] {

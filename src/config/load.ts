@@ -64,6 +64,8 @@ export interface EncryptionWish {
   resources: readonly string[];
   /** Milliseconds that a write key may be old; 0: no limit; undefined: nothing was said. */
   maxKeyAge: number | undefined;
+  /** How kube-apiserver comes to a changed provider file; undefined: nothing was said, which is a restart. */
+  reload: 'automatic' | 'restart' | undefined;
 }
 
 /** Throws CONFIG_UNREADABLE, CONFIG_SYNTAX, CONFIG_INVALID (with every mistake in its details) or UNSUPPORTED. */
@@ -122,6 +124,7 @@ export function loadConfig(path: string, options: LoadOptions = {}): ClusterConf
       resources:
         encryption['resources'] === undefined ? ['secrets'] : list(encryption['resources']).map(String),
       maxKeyAge: durationOf(text(encryption['max_key_age']) ?? ''),
+      reload: text(encryption['reload']) as EncryptionWish['reload'],
     },
     extraBinds: [...extraBinds, ...socketBinds(kmsPlugins, extraBinds)],
     kmsPlugins,

@@ -2,7 +2,7 @@
 import { isMap, kubeApiIn } from './keys.ts';
 
 /** Of `services.kube-api.secrets_encryption_config`. */
-const fields = ['provider', 'resources', 'max_key_age', 'kms_plugin'] as const;
+const fields = ['provider', 'resources', 'max_key_age', 'reload', 'kms_plugin'] as const;
 
 /** What the file says of them, in its own keys and at its own place, credentials left out; none: undefined. */
 export function ownFieldsOf(raw: Readonly<Record<string, unknown>>): Record<string, unknown> | undefined {

@@ -5,19 +5,20 @@ import type { MemberLook } from './observe.ts';
 import type { Line } from './plan.ts';
 import { serverOptionsOf } from './server-options.ts';
 import { validateProviderFile } from './validation/validate.ts';
+import type { World } from './world.ts';
 
 /** The minor versions that the rules are known for; a server outside of them is judged as the nearest one. */
 const oldest = 24;
 const newest = 37;
 
 /**
- * `minor`: cluster.yml's, for members that do not answer. Throws PROVIDER_FILE_INVALID in the server's own words,
+ * With automatic reload, where it is wanted, from the first line on. Throws PROVIDER_FILE_INVALID in the server's own words,
  * before anything is touched.
  */
 export function expectAcceptable(
   lines: readonly Line[],
   members: readonly MemberLook[],
-  minor: number,
+  { minor, reload }: Pick<World, 'minor' | 'reload'>,
 ): void {
   const judged = new Set<string>();
   for (const line of lines) {
@@ -27,7 +28,8 @@ export function expectAcceptable(
       if (file === undefined || member === undefined) continue;
       const text = renderProviderFile(file);
       const version = Math.min(newest, Math.max(oldest, member.minor ?? minor));
-      const options = { ...serverOptionsOf(member.container.args), minor: version };
+      const own = serverOptionsOf(member.container.args);
+      const options = { ...own, reload: own.reload === true || reload === 'on', minor: version };
       const question = JSON.stringify([text, options]);
       if (judged.has(question)) continue;
       judged.add(question);

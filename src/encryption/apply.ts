@@ -20,6 +20,7 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 import { deploy, isByReload } from './deploy.ts';
+import { stopHere } from './interruption.ts';
 import { expectPlugins, expectSharedKeks } from './kms/check.ts';
 import { keyId } from './key.ts';
 import { observe, type Look, type MemberLook } from './observe.ts';
@@ -30,6 +31,10 @@ import { agreedKeyIds, isRenewable, notBegun, outdated } from './kms/renewal.ts'
 import { passThroughEach, rewriteAll } from './rewrite-all.ts';
 import { compactionIntervalOf, requestTimeoutOf } from './server-options.ts';
 import type { World } from './world.ts';
+
+/** For the user, once interrupted. */
+const goesOn =
+  'run the same command again, or `tsrke encrypt resume`: it continues from here; `tsrke encrypt abort` goes back';
 
 export interface Outcome {
   readonly state: ClusterState;
@@ -73,7 +78,7 @@ export async function carryOut(
     };
     // All lines to come, not just the next one, must be files that can exist: nothing is pushed on a way to nowhere.
     const lines = strip(target, look);
-    expectAcceptable(lines, look.members, world.minor);
+    expectAcceptable(lines, look.members, world);
     if (!pluginsTried) await preflightKms(kmsProvidersOf(lines), look, world, signal);
     pluginsTried = true;
     const [line = done] = lines;
@@ -85,7 +90,7 @@ export async function carryOut(
         if (await waitForRequests(look, world, signal)) break;
         return { state, restarts, rewritten, last: look };
       case 'rewrite': {
-        stopHere(signal, 'before the rewrite');
+        stopHere(signal, 'before the rewrite', goesOn);
         if (!asked) {
           renewal = { ...renewal, newest: await agreedKeyIds(target, look, world, signal) };
           asked = true;
@@ -127,7 +132,7 @@ export async function carryOut(
           const records: Record<string, LoadedRecord> = {};
           for (const round of roundsOf(line, look)) {
             const names = round.map(({ push }) => push.node).join(', ');
-            stopHere(signal, `before ${names}, in the line “${title}”`);
+            stopHere(signal, `before ${names}, in the line “${title}”`, goesOn);
             await world.hold(signal);
             if (!isRemake) await expectAnswering(kmsProvidersOf([line]), look.members, world, signal);
             const before = state;
@@ -209,17 +214,6 @@ async function waitOut(title: string, wait: number, world: World, signal: AbortS
       await world.hold(signal);
     }
   });
-}
-
-function stopHere(signal: AbortSignal, where: string): void {
-  if (!signal.aborted) return;
-  throw new TsrkeError(
-    'INTERRUPTED',
-    `interrupted ${where}: the step in hand was finished and nothing is lost`,
-    {
-      next: 'run the same command again, or `tsrke encrypt resume`: it continues from here; `tsrke encrypt abort` goes back',
-    },
-  );
 }
 
 /** No continue token or watch of before the proof may meet a value whose key is gone: with older revisions forgotten

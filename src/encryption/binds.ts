@@ -1,4 +1,5 @@
 /** cluster.yml's `services.kube-api.extra_binds` on a kube-apiserver container: what it lacks, and what it has too much. */
+import { bindOf, type Bind } from '../bind.ts';
 
 export interface WantedBinds {
   /** As in cluster.yml: `/host/folder:/folder`, `/host/folder:/folder:ro`. */
@@ -23,21 +24,19 @@ function isSame(a: string, b: string): boolean {
 }
 
 function normal(bind: string): string {
-  const [source = '', target = '', options = ''] = bind.split(':');
-  const trim = (path: string) => (path === '/' ? path : path.replace(/\/+$/, ''));
-  const rest = options.split(',').filter((each) => !['', 'z', 'Z', 'rw'].includes(each));
-  return [trim(source), trim(target), rest.toSorted().join()].join(':');
+  const { source, target, options } = bindOf(bind);
+  const rest = options.filter((each) => !['z', 'Z', 'rw'].includes(each));
+  return [source, target, rest.toSorted().join()].join(':');
 }
 
 /** Where a path of the container lies on its host; undefined: not in any bind. */
 export function hostPathOf(binds: readonly string[], path: string): string | undefined {
-  let best: { readonly target: string; readonly source: string } | undefined;
-  for (const bind of binds) {
-    const [source = '', mounted = ''] = bind.split(':');
-    const target = mounted.replace(/\/+$/, '');
+  let best: Bind | undefined;
+  for (const bind of binds.map(bindOf)) {
+    const { target } = bind;
     const isInside = path === target || path.startsWith(`${target}/`);
     // A mount within a mount hides what lies below it.
-    if (isInside && target.length >= (best?.target.length ?? 0)) best = { target, source };
+    if (isInside && target.length >= (best?.target.length ?? 0)) best = bind;
   }
-  return best === undefined ? undefined : best.source.replace(/\/+$/, '') + path.slice(best.target.length);
+  return best === undefined ? undefined : best.source + path.slice(best.target.length);
 }

@@ -69,6 +69,11 @@ export function entriesOf(file: ProviderFile, resource: string): readonly Entry[
   return [];
 }
 
+/** Of all resources, in the file's order; one that stands in several entries as often. */
+export function kmsProvidersIn(file: ProviderFile | undefined): KmsProvider[] {
+  return (file?.entries ?? []).flatMap(({ providers }) => providers.filter((each) => each.kind === 'kms'));
+}
+
 export function writeKeyOf(file: ProviderFile, resource: string): KeyRef {
   return keysOf(file, resource)[0] ?? identity;
 }

@@ -5,11 +5,13 @@ import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metric
 import { readiness } from '../kube/ready.ts';
 import type { NodeName, TaskReport } from '../ports.ts';
 import type { ClusterState, LoadedRecord } from '../state/rkestate.ts';
+import { withReload } from './automatic-reload.ts';
 import { lacking, spare } from './binds.ts';
 import { isPluginCheck } from './kms/check.ts';
 import { renderProviderFile, sameMeaning, type ProviderFile } from './configuration.ts';
 import { lookAtMember, type MemberLook } from './observe.ts';
 import type { Push } from './plan.ts';
+import { reloadsOf as reloadsByItself } from './server-options.ts';
 import { providerFlag, type World } from './world.ts';
 
 /** Milliseconds in which kube-apiserver must have become ready after a restart. */
@@ -27,8 +29,8 @@ export function isByReload({ file }: Push, { flag, reload, ready, binds, contain
 
 /**
  * Puts one member on its file, or takes flag and file away; resolves once it is loaded and ready. `seen`: the sha256 of
- * the file from which the push was made. Throws FILE_CHANGED where another one lies there by now. `remake`: binds that
- * cluster.yml names no more go, too; those that it names are there after any push.
+ * the file from which the push was made. Throws FILE_CHANGED where another one lies there by now. `remake`: what
+ * cluster.yml asks for no more goes from its container, too; what it asks for is there after any push.
  */
 export async function deploy(
   push: Push,
@@ -49,15 +51,15 @@ export async function deploy(
     }
     const before = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     expectKnown(push.node, before, before.onDisk?.sha256, [seen]);
-    const binds = bindsFor(before, remake, world);
+    const change = changeOf(before, remake, world);
     const byReload = !remake && isByReload(push, before);
     try {
-      await moveTo(push.file, before, { binds, byReload }, world, task, steady);
+      await moveTo(push.file, before, { ...change, byReload }, world, task, steady);
     } catch (error) {
       if (!(error instanceof TsrkeError)) throw error;
       const failed = error.code === 'APISERVER_NOT_READY' || error.code === 'RELOAD_FAILED';
       if (!failed) throw error;
-      await putBack(push, before, binds !== undefined, error, world, task, steady);
+      await putBack(push, before, change.isNeeded, error, world, task, steady);
     }
     const after = await lookAtMember(world, push.node, state.tsrke.loaded, steady);
     task.done(`${push.node} is ready`);
@@ -81,12 +83,29 @@ function expectKnown(
   });
 }
 
-/** All binds that its container is to have; undefined: those that it has. */
-function bindsFor({ container, binds }: MemberLook, remake: boolean, world: World): string[] | undefined {
-  const added = lacking(container.binds, world.binds);
-  if (added.length === 0 && !(remake && binds === 'spare')) return undefined;
-  const gone = remake ? spare(container.binds, world.binds) : [];
-  return [...container.binds.filter((each) => !gone.includes(each)), ...added];
+/** What its container is to be made anew with. */
+interface ContainerChange {
+  /** undefined: those that it has. */
+  readonly binds?: readonly string[];
+  /** It loads a changed file by itself, where it has one. */
+  readonly reloads: boolean;
+  /** Other binds, or another way to load a changed file, than it has. */
+  readonly isNeeded: boolean;
+}
+
+function changeOf(
+  { container: { args, binds: present }, binds, reloadFlag }: MemberLook,
+  remake: boolean,
+  { binds: wanted, reload }: World,
+): ContainerChange {
+  const added = lacking(present, wanted);
+  const gone = remake ? spare(present, wanted) : [];
+  const otherBinds = added.length > 0 || (remake && binds === 'spare');
+  return {
+    ...(otherBinds ? { binds: [...present.filter((each) => !gone.includes(each)), ...added] } : {}),
+    reloads: reload === 'on' || (reloadsByItself(args) && !(remake && reload === 'off')),
+    isNeeded: otherBinds || reloadFlag === 'lacking' || (remake && reloadFlag === 'spare'),
+  };
 }
 
 function textOf(file: ProviderFile): string {
@@ -96,7 +115,7 @@ function textOf(file: ProviderFile): string {
 async function moveTo(
   file: ProviderFile | undefined,
   before: MemberLook,
-  { binds, byReload }: { readonly binds: readonly string[] | undefined; readonly byReload: boolean },
+  { binds, reloads, isNeeded, byReload }: ContainerChange & { readonly byReload: boolean },
   world: World,
   task: TaskReport,
   signal: AbortSignal,
@@ -108,14 +127,14 @@ async function moveTo(
     await world.runtime.settleApiserver(node, 'keep', signal);
   };
   if (file === undefined) {
-    if (before.flag || binds !== undefined) {
+    if (before.flag || isNeeded) {
       task.progress(
-        `recreating kube-apiserver ${before.flag ? 'without the provider file' : 'with other binds'}`,
+        `recreating kube-apiserver ${before.flag ? 'without the provider file' : 'as cluster.yml asks'}`,
       );
       await recreate(withoutFlag(container.args), undefined);
     }
     await world.files.remove(node, path, before.onDisk?.sha256, signal);
-    if (!before.flag && binds === undefined && !before.ready) {
+    if (!before.flag && !isNeeded && !before.ready) {
       await world.runtime.restartApiserver(node, signal);
       await shownReady(node, undefined, world, task, signal);
     }
@@ -129,10 +148,10 @@ async function moveTo(
   }
   if (!before.flag) {
     task.progress('recreating kube-apiserver with the provider file');
-    await recreate([...withoutFlag(container.args), `${providerFlag}=${path}`], sha256);
-  } else if (binds !== undefined) {
-    task.progress('recreating kube-apiserver with other binds');
-    await recreate(container.args, sha256);
+    await recreate(withReload([...withoutFlag(container.args), `${providerFlag}=${path}`], reloads), sha256);
+  } else if (isNeeded) {
+    task.progress('recreating kube-apiserver as cluster.yml asks');
+    await recreate(withReload(container.args, reloads), sha256);
   } else if (byReload) {
     task.progress('waiting until kube-apiserver has loaded the file');
     await shownLoaded(before, sha256, world, task, signal);
@@ -257,7 +276,7 @@ async function reloadsOf(
 async function putBack(
   push: Push,
   before: MemberLook,
-  otherBinds: boolean,
+  otherContainer: boolean,
   error: TsrkeError,
   world: World,
   task: TaskReport,
@@ -281,7 +300,7 @@ async function putBack(
       await world.runtime.settleApiserver(node, 'back', signal);
       await shownReady(node, undefined, world, task, signal);
       await world.files.remove(node, path, present, signal);
-    } else if (push.file === undefined || (otherBinds && before.flag)) {
+    } else if (push.file === undefined || (otherContainer && before.flag)) {
       // The container of before, and the file that it had.
       if (push.file !== undefined) {
         await world.files.replace(node, path, textOf(push.fallback), present, signal);

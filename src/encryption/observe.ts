@@ -4,6 +4,7 @@ import { loadedHashOf, metricsOf, reloadsIn, type Reloads } from '../kube/metric
 import { readiness, serverVersion } from '../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../ports.ts';
 import { stale, type ClusterState, type LoadedRecord, type ProofRecord } from '../state/rkestate.ts';
+import { reloadFitOf } from './automatic-reload.ts';
 import { lacking, spare } from './binds.ts';
 import {
   keysOf,
@@ -19,7 +20,7 @@ import {
 } from './configuration.ts';
 import { countHoldings, type Holdings } from './holdings.ts';
 import { keyId, type Key } from './key.ts';
-import { effectiveFile, type MemberSeen, type Seen } from './plan.ts';
+import { effectiveFile, type Fit, type MemberSeen, type Seen } from './plan.ts';
 import { reloadsOf } from './server-options.ts';
 import { providerPath, providerPathOf, type World } from './world.ts';
 
@@ -68,11 +69,13 @@ export interface Known {
 
 /** From this minor on kube-apiserver reports the hash of the file it has loaded (metric last_config_info). */
 const reportsHash = 34;
-/** From this minor on it reports what became of a reload. */
-const reportsReloads = 28;
+/** Whether a server of this minor reports what became of a reload; before, only a restart shows that a file is loaded. */
+export function reportsReloads(minor: number | undefined): boolean {
+  return (minor ?? 0) >= 28;
+}
 
 export async function lookAtMember(
-  world: Pick<World, 'files' | 'runtime' | 'kube' | 'binds'>,
+  world: Pick<World, 'files' | 'runtime' | 'kube' | 'binds' | 'reload'>,
   node: NodeName,
   loaded: ClusterState['tsrke']['loaded'],
   signal: AbortSignal,
@@ -89,17 +92,18 @@ export async function lookAtMember(
   const minor = serves ? (await serverVersion(world.kube, node, signal)).minor : undefined;
   const binds = bindsOf(container, world.binds);
   const flag = flagPath !== undefined;
-  const reloads = flag && (minor ?? 0) >= reportsReloads && reloadsOf(container.args);
+  const reloadFlag = reloadFitOf(container, flag, world.reload);
+  const reloads = flag && reportsReloads(minor) && reloadsOf(container.args);
   const asks = reloads || (flag && (minor ?? 0) >= reportsHash);
   const metrics = asks ? await metricsOf(world.kube, node, signal) : undefined;
   const reload = reloads && metrics !== undefined ? reloadsIn(metrics.text, metrics.date) : undefined;
   const reported = metrics === undefined ? undefined : loadedHashOf(metrics.text);
-  const look = { node, flag, file, ready, failing, binds, container, path, onDisk, minor, reload };
-  return { ...look, loaded: loadedBy({ ...look, reported, record: loaded[node] }) };
+  const look = { node, flag, file, ready, failing, container, path, onDisk, minor, reload };
+  return { ...look, binds, reloadFlag, loaded: loadedBy({ ...look, reported, record: loaded[node] }) };
 }
 
 /** Whether the container's binds are those that are wanted. */
-export function bindsOf(container: ApiserverContainer, wanted: World['binds']): MemberSeen['binds'] {
+export function bindsOf(container: ApiserverContainer, wanted: World['binds']): Fit {
   if (spare(container.binds, wanted).length > 0) return 'spare';
   return lacking(container.binds, wanted).length > 0 ? 'lacking' : 'as wanted';
 }
@@ -251,8 +255,8 @@ async function lookAtAll(world: World, state: ClusterState, signal: AbortSignal)
 
 function essence(members: readonly MemberLook[]): string {
   return JSON.stringify(
-    members.map(({ node, flag, loaded, ready, binds, onDisk, container }) => {
-      return [node, flag, loaded, ready, binds, onDisk?.sha256, container.startedAt];
+    members.map(({ node, flag, loaded, ready, binds, reloadFlag, onDisk, container }) => {
+      return [node, flag, loaded, ready, binds, reloadFlag, onDisk?.sha256, container.startedAt];
     }),
   );
 }

@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
+import type { WantedReload } from './automatic-reload.ts';
 import { outlineOf, type KmsWish } from './kms/containers.ts';
+import type { KekSight } from './kms/foresight.ts';
 import type { Look } from './observe.ts';
 import type { PlannedStep } from './preview.ts';
 import type { Wanted } from './wanted.ts';
@@ -22,9 +24,12 @@ export interface PlannedWorld {
     readonly loaded: string;
     readonly ready: boolean;
     readonly binds: string;
+    readonly reloadFlag: string;
   }[];
   /** Keys that etcd holds values under, by resource. */
   readonly stored: Readonly<Record<string, readonly string[]>>;
+  /** Key ids of a KMS that a rotation follows, by provider; `''`: the plugins differ. Left out where it follows none. */
+  readonly keks?: Readonly<Record<string, string>>;
 }
 
 export interface PlanDocument {
@@ -51,10 +56,14 @@ export interface PlanDocument {
   readonly steps: readonly PlannedStep[];
   readonly restarts: number;
   readonly objects: number;
+  /** How many of the restarts `reload: automatic` in cluster.yml would spare; left out where there are none. */
+  readonly sparedByReload?: number;
   /** Seconds; left out where nothing is to be done. */
   readonly estimate?: {
     readonly seconds: number;
     readonly perRestart: number;
+    /** Seconds until nodes without a restart have loaded a file; left out where there are none such. */
+    readonly perReload?: number;
     /** Objects a second. */
     readonly rewrites: number;
     readonly basis: string;
@@ -62,11 +71,19 @@ export interface PlanDocument {
   readonly world: PlannedWorld;
 }
 
+export interface Asked {
+  readonly wanted: Wanted;
+  /** KMS plugins that tsrke is to run. */
+  readonly plugins: readonly KmsWish[];
+  readonly reload: WantedReload;
+  /** Of a rotation in a KMS. */
+  readonly keks?: readonly KekSight[];
+}
+
 export function worldOf(
   seen: Look,
   state: ClusterState,
-  wanted: Wanted,
-  plugins: readonly KmsWish[],
+  { wanted, plugins, reload, keks = [] }: Asked,
 ): PlannedWorld {
   const { serial, lineage } = state.tsrke;
   const { currentState, desiredState } = state.document;
@@ -78,15 +95,19 @@ export function worldOf(
       ...(serial === 0 ? {} : { lineage }),
       sha256: hashOf(texts),
     },
-    wanted: hashOf(plugins.length === 0 ? wanted : [wanted, plugins.map(outlineOf)]),
-    nodes: seen.members.map(({ node, flag, onDisk, loaded, ready, binds }) => ({
-      ...{ node, flag, ...(onDisk === undefined ? {} : { file: onDisk.sha256 }), loaded, ready, binds },
+    wanted: hashOf([wanted, plugins.map(outlineOf), reload]),
+    nodes: seen.members.map(({ node, flag, onDisk, loaded, ready, binds, reloadFlag }) => ({
+      ...{ node, flag, ...(onDisk === undefined ? {} : { file: onDisk.sha256 }) },
+      ...{ loaded, ready, binds, reloadFlag },
     })),
     stored: Object.fromEntries(
       [...seen.stored]
         .map(([resource, refs]) => [resource, [...new Set(refs.map(({ id }) => id))].toSorted()] as const)
         .toSorted(([a], [b]) => a.localeCompare(b)),
     ),
+    ...(keks.length === 0
+      ? {}
+      : { keks: Object.fromEntries(keks.map(({ stored, keyId = '' }) => [stored, keyId])) }),
   };
 }
 
@@ -109,7 +130,7 @@ export function expectSameWorld(plan: PlanDocument, now: PlannedWorld): void {
     if (a === undefined) details.push(`${name}: was not there`);
     else if (b === undefined) details.push(`${name}: is there no more`);
     else {
-      const fields = (['flag', 'file', 'loaded', 'ready', 'binds'] as const).filter(
+      const fields = (['flag', 'file', 'loaded', 'ready', 'binds', 'reloadFlag'] as const).filter(
         (each) => a[each] !== b[each],
       );
       for (const each of fields) {
@@ -121,6 +142,11 @@ export function expectSameWorld(plan: PlanDocument, now: PlannedWorld): void {
   for (const resource of new Set([...Object.keys(then.stored), ...Object.keys(now.stored)])) {
     const [a, b] = [then.stored[resource], now.stored[resource]];
     if (differs(a, b)) details.push(`${resource} lay under ${list(a)}, lie under ${list(b)}`);
+  }
+  for (const name of new Set([then.keks, now.keks].flatMap((each) => Object.keys(each ?? {})))) {
+    const [a, b] = [then.keks?.[name], now.keks?.[name]];
+    const told = (keyId = 'not asked') => (keyId === '' ? 'not the same everywhere' : keyId);
+    if (a !== b) details.push(`the key of ${name} was ${told(a)}, is ${told(b)}`);
   }
   if (details.length === 0) return;
   throw new TsrkeError('PLAN_STALE', 'the cluster is not the one any more that the plan was made for', {

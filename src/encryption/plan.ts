@@ -6,7 +6,8 @@
  *   write    every member writes with the target's key       before anything is rewritten
  *   rewrite  etcd shows nothing but that key                 before any key goes
  *   prune    the target itself
- *   remake   containers with the wanted binds; one that only lacks some gets them with whatever line comes first
+ *   remake   containers as cluster.yml asks (binds, automatic reload); what one only lacks comes with whatever line is
+ *            first
  */
 import type { NodeName } from '../ports.ts';
 import { withReadKeys } from './compose.ts';
@@ -21,6 +22,9 @@ import {
   type ProviderFile,
 } from './configuration.ts';
 
+/** Whether a container lacks what cluster.yml asks of it, or has what nobody asks for any more. */
+export type Fit = 'as wanted' | 'lacking' | 'spare';
+
 export interface MemberSeen {
   readonly node: NodeName;
   /** kube-apiserver runs with --encryption-provider-config. */
@@ -30,8 +34,10 @@ export interface MemberSeen {
   /** Whether what is on its disk is what it has loaded; 'unknown': it cannot tell (before 1.34), nobody recorded it. */
   readonly loaded: 'yes' | 'no' | 'unknown';
   readonly ready: boolean;
-  /** Whether its container lacks binds that cluster.yml names, or has some that it names no more. */
-  readonly binds: 'as wanted' | 'lacking' | 'spare';
+  /** Of cluster.yml's extra_binds; with some too few and some too many: `spare`. */
+  readonly binds: Fit;
+  /** Of the argument for automatic reload; `as wanted` where it has no provider file to load. */
+  readonly reloadFlag: Fit;
 }
 
 export interface Seen {
@@ -72,9 +78,10 @@ export const lineTitles = {
   plugins: 'run the KMS plugins of cluster.yml',
   read: 'make every key readable on every node',
   write: 'write with the wanted key',
+  wait: 'wait until every kube-apiserver knows the key of the KMS',
   rewrite: 'rewrite, and prove it in etcd',
   prune: 'remove what is no longer needed',
-  remake: 'recreate kube-apiserver with the extra_binds of cluster.yml',
+  remake: 'recreate kube-apiserver as cluster.yml asks',
   unplug: 'remove KMS plugins that cluster.yml no longer has',
 } as const;
 
@@ -111,8 +118,12 @@ export function after(line: Exclude<Line, { kind: 'done' }>, target: ProviderFil
     members: seen.members.map((member) => {
       if (!pushed.has(member.node)) return member;
       const file = pushed.get(member.node);
-      const binds = line.kind !== 'remake' && member.binds === 'spare' ? 'spare' : 'as wanted';
-      return { node: member.node, flag: file !== undefined, file, loaded: 'yes', ready: true, binds };
+      const left = (fit: Fit): Fit => (line.kind !== 'remake' && fit === 'spare' ? 'spare' : 'as wanted');
+      return {
+        ...{ node: member.node, flag: file !== undefined, file, loaded: 'yes', ready: true },
+        binds: left(member.binds),
+        reloadFlag: file === undefined ? 'as wanted' : left(member.reloadFlag),
+      };
     }),
   };
 }
@@ -145,9 +156,7 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
   const onlyWriteKeys = resources.every(isWritten);
   const settled =
     onlyWriteKeys &&
-    seen.members.every(
-      (each) => asTarget(each) && each.loaded !== 'no' && each.ready && each.binds === 'as wanted',
-    );
+    seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready && fits(each));
   if (settled) return done;
 
   // A member that is not ready is worked on first: no other is restarted until it serves.
@@ -205,9 +214,13 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
   }));
   if (pushes.length > 0) return { kind: 'prune', pushes: order(pushes), state: target };
   const remade = seen.members
-    .filter(({ binds }) => binds !== 'as wanted')
+    .filter((member) => !fits(member))
     .map(({ node, file }): Push => ({ node, file, fallback: file }));
   return remade.length > 0 ? { kind: 'remake', pushes: order(remade), state: target } : done;
+}
+
+function fits({ binds, reloadFlag }: MemberSeen): boolean {
+  return binds === 'as wanted' && reloadFlag === 'as wanted';
 }
 
 /** Every key that a member writes with (loaded, or by the file on its disk), that etcd holds, or that the target writes. */

@@ -2,13 +2,15 @@
 import type { NodeName } from '../ports.ts';
 import { keysOf, resourcesOf, sameMeaning, type ProviderFile } from './configuration.ts';
 import { Secret, type Key } from './key.ts';
-import { after, type Line, type MemberSeen, type Push, type Seen } from './plan.ts';
+import { after, type Fit, type Line, type MemberSeen, type Push, type Seen } from './plan.ts';
 
 /** What happens on one node in one line. */
 export interface NodeStep {
   readonly node: NodeName;
   readonly providerFile: 'written' | 'removed' | 'as it is';
   readonly apiserver: 'restarted' | 'recreated' | 'left alone';
+  /** It comes with the recreation, or goes with it; left out where that stays as it is. */
+  readonly automaticReload?: 'added' | 'removed';
 }
 
 export interface FileStep {
@@ -35,10 +37,28 @@ export interface PluginStep {
   }[];
 }
 
+/** Until every kube-apiserver works with the key that its KMS plugin has by now. */
+export interface WaitStep {
+  readonly line: 'wait';
+  readonly keys: readonly {
+    /** The KMS provider's name. */
+    readonly provider: string;
+    /** What all is to lie under; left out where the plugins differ. */
+    readonly keyId?: string;
+    readonly nodes: readonly {
+      readonly node: NodeName;
+      /** The key id that its kube-apiserver was told last (its hash, where nobody knows it); left out: none yet. */
+      readonly apiserver?: string;
+      /** The key id that its plugin has; left out where it cannot be asked. */
+      readonly plugin?: string;
+    }[];
+  }[];
+}
+
 /** Of a line of the engine. */
 export type LineStep = FileStep | RewriteStep;
 
-export type PlannedStep = LineStep | PluginStep;
+export type PlannedStep = LineStep | PluginStep | WaitStep;
 
 const stillToBeMade = new Secret(Buffer.alloc(32).toString('base64'));
 
@@ -51,19 +71,26 @@ export function isPlanned({ secret }: Key): boolean {
   return secret.fingerprint === stillToBeMade.fingerprint;
 }
 
-/**
- * The lines as steps. `objects`: how many a resource has that lie elsewhere than under the wanted key; `reloads`: nodes
- * that load a changed file by themselves.
- */
+/** Which nodes load a changed file by themselves, so that it can be told when they have. */
+export interface Reloading {
+  readonly now: ReadonlySet<NodeName>;
+  /** Once recreated with automatic reload. */
+  readonly then: ReadonlySet<NodeName>;
+  /** cluster.yml asks for it. */
+  readonly isWanted: boolean;
+}
+
+/** The lines as steps. `objects`: how many a resource has that lie elsewhere than under the wanted key. */
 export function stepsOf(
   lines: readonly Line[],
   target: ProviderFile,
   seen: Seen,
   objects: (resource: string) => number | undefined,
-  reloads: ReadonlySet<NodeName>,
+  reloading: Reloading,
 ): LineStep[] {
   const steps: LineStep[] = [];
   let now = seen;
+  const reloads = new Set(reloading.now);
   for (const line of lines) {
     if (line.kind === 'done') break;
     if (line.kind === 'rewrite') {
@@ -76,15 +103,20 @@ export function stepsOf(
       });
     } else {
       const members = new Map(now.members.map((member) => [member.node, member]));
-      steps.push({
-        line: line.kind,
-        file: filmWithPrints(line.state),
-        nodes: line.pushes.flatMap((push) => {
-          const member = members.get(push.node);
-          const reload = reloads.has(push.node);
-          return member === undefined ? [] : [nodeStep(push, member, line.kind === 'remake', reload)];
-        }),
+      const nodes = line.pushes.flatMap((push) => {
+        const member = members.get(push.node);
+        const how = {
+          remake: line.kind === 'remake',
+          reloads: reloads.has(push.node),
+          isWanted: reloading.isWanted,
+        };
+        return member === undefined ? [] : [nodeStep(push, member, how)];
       });
+      steps.push({ line: line.kind, file: filmWithPrints(line.state), nodes });
+      for (const { node, automaticReload } of nodes) {
+        if (automaticReload === 'added' && reloading.then.has(node)) reloads.add(node);
+        if (automaticReload === 'removed') reloads.delete(node);
+      }
     }
     now = after(line, target, now);
   }
@@ -92,21 +124,29 @@ export function stepsOf(
 }
 
 /** As deploy does it. */
-function nodeStep({ node, file }: Push, member: MemberSeen, remake: boolean, reload: boolean): NodeStep {
-  const rebinds = member.binds === 'lacking' || (remake && member.binds === 'spare');
+function nodeStep(
+  { node, file }: Push,
+  member: MemberSeen,
+  { remake, reloads, isWanted }: { remake: boolean; reloads: boolean; isWanted: boolean },
+): NodeStep {
+  const differs = (fit: Fit) => fit === 'lacking' || (remake && fit === 'spare');
+  const remade = differs(member.binds) || differs(member.reloadFlag);
   if (file === undefined) {
     return {
       node,
       providerFile: member.file === undefined ? 'as it is' : 'removed',
-      apiserver: member.flag || rebinds ? 'recreated' : member.ready ? 'left alone' : 'restarted',
+      apiserver: member.flag || remade ? 'recreated' : member.ready ? 'left alone' : 'restarted',
     };
   }
   const same = member.file !== undefined && sameMeaning(member.file, file);
-  const loads = reload && member.ready && !remake ? 'left alone' : 'restarted';
+  const loads = reloads && member.ready && !remake ? 'left alone' : 'restarted';
+  const isAdded = member.reloadFlag === 'lacking' || (!member.flag && isWanted);
+  const isRemoved = remake && member.reloadFlag === 'spare';
   return {
     node,
     providerFile: same ? 'as it is' : 'written',
-    apiserver: member.flag && !rebinds ? loads : 'recreated',
+    apiserver: member.flag && !remade ? loads : 'recreated',
+    ...(isAdded ? { automaticReload: 'added' } : isRemoved ? { automaticReload: 'removed' } : {}),
   };
 }
 
@@ -129,6 +169,21 @@ export function filmWithPrints(file: ProviderFile): string {
 export function restartsOf(steps: readonly PlannedStep[]): number {
   const nodes = steps.flatMap((step) => ('file' in step ? step.nodes : []));
   return nodes.filter(({ apiserver }) => apiserver !== 'left alone').length;
+}
+
+/** How often a file is waited for that nodes load by themselves: in each line the first alone, then the rest together. */
+export function loadsOf(steps: readonly PlannedStep[]): number {
+  return steps.reduce((sum, step) => {
+    const loads = ({ providerFile, apiserver }: NodeStep) =>
+      providerFile === 'written' && apiserver === 'left alone';
+    return sum + ('file' in step ? Math.min(2, step.nodes.filter(loads).length) : 0);
+  }, 0);
+}
+
+/** Whether some kube-apiserver has yet to hear of the key of a KMS. */
+export function isWaitNeeded(steps: readonly PlannedStep[]): boolean {
+  const keys = steps.flatMap((step) => (step.line === 'wait' ? step.keys : []));
+  return keys.some(({ keyId, nodes }) => nodes.some(({ apiserver }) => apiserver !== keyId));
 }
 
 export function objectsOf(steps: readonly PlannedStep[]): number {

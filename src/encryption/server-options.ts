@@ -16,15 +16,22 @@ export function serverOptionsOf(args: readonly string[]): Omit<ValidateOptions, 
   );
   const [v1, v2] = [gates.get('KMSv1'), gates.get('KMSv2')];
   return {
-    reload: found.get('encryption-provider-config-automatic-reload') === 'true',
+    reload: found.get(reloadName) === 'true',
     ...(v1 === undefined ? {} : { kmsV1Gate: v1 }),
     ...(v2 === undefined ? {} : { kmsV2Gate: v2 }),
   };
 }
 
+const reloadName = 'encryption-provider-config-automatic-reload';
+
+/** Whether it is the argument for automatic reload, whatever its value. */
+export function isReloadFlag(arg: string): boolean {
+  return valuesOf([arg]).has(reloadName);
+}
+
 /** It looks at the provider file every minute (1.26 to 1.28: as soon as it changes) and loads a changed one by itself. */
 export function reloadsOf(args: readonly string[]): boolean {
-  return valuesOf(args).get('encryption-provider-config-automatic-reload') === 'true';
+  return valuesOf(args).get(reloadName) === 'true';
 }
 
 /** Milliseconds after which a request has ended, whatever it was (`--request-timeout`, default 1 minute). */

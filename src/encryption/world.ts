@@ -11,6 +11,7 @@ import type {
   Report,
 } from '../ports.ts';
 import type { ClusterState } from '../state/rkestate.ts';
+import type { WantedReload } from './automatic-reload.ts';
 import type { WantedBinds } from './binds.ts';
 
 export interface World {
@@ -24,6 +25,7 @@ export interface World {
   readonly plugins: KmsPlugins;
   readonly kmsContainers: KmsContainers;
   readonly binds: WantedBinds;
+  readonly reload: WantedReload;
   /** Names of keys that the state here lacks and the cluster's own copy of it has. */
   readonly keysElsewhere: readonly string[];
   /** Minor version of cluster.yml's Kubernetes, where no apiserver tells its own. */

@@ -4,6 +4,7 @@
  */
 import { Agent } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import { TsrkeError } from '../errors.ts';
 import type { NodeName, Report } from '../ports.ts';
@@ -25,6 +26,10 @@ export class DockerClients {
   readonly #report: Report;
   readonly #timeout: number;
   readonly #apis = new Map<NodeName, string>();
+  /** What all clients are made from: reading the environment for each would cost as much as a call. */
+  readonly #template = withoutDockerEnvironment(
+    () => new Docker({ protocol: 'http', host: 'docker', port: 80 }),
+  );
 
   /** `timeout`: milliseconds until a call that Docker does not answer is given up. */
   constructor(report: Report, timeout: number) {
@@ -47,19 +52,11 @@ export class DockerClients {
   }
 
   #client(host: DockerHost, signal: AbortSignal, version?: string, limit = this.#timeout): Docker {
-    const docker = withoutDockerEnvironment(
-      () =>
-        new Docker({
-          protocol: 'http',
-          host: 'docker',
-          port: 80,
-          ...(version === undefined ? {} : { version }),
-        }),
-    );
-    Object.assign(docker.modem, { agent: new StreamAgent(host) });
-    const dial = docker.modem.dial.bind(docker.modem);
+    const modem = Object.create(this.#template.modem) as Docker['modem'];
+    Object.assign(modem, { version, agent: new StreamAgent(host) });
+    const dial = modem.dial.bind(modem);
     // Every call of dockerode ends up here.
-    docker.modem.dial = (options, callback) => {
+    modem.dial = (options, callback) => {
       const call = `docker ${options.method ?? 'GET'} ${options.path.replace(/\?.*/, '')}`;
       const timeout = AbortSignal.timeout(limit);
       const either = AbortSignal.any([signal, timeout]);
@@ -83,7 +80,7 @@ export class DockerClients {
       either.addEventListener('abort', aborted);
       dial({ ...options, abortSignal: either }, end);
     };
-    return docker;
+    return new Docker({ modem } as unknown as Docker.DockerOptions);
   }
 
   /** `waited`: milliseconds until it was given up. */
@@ -189,6 +186,8 @@ export function demultiplex(data: Buffer): string {
 /** One stream per request: a kept-alive one would be found dead only after a request had gone into it. */
 class StreamAgent extends Agent {
   readonly #host: DockerHost;
+  /** docker-modem spells out all of each request, its agent too, for a debug output that nobody reads. */
+  readonly [inspect.custom] = () => 'StreamAgent';
 
   constructor(host: DockerHost) {
     super({ keepAlive: false });

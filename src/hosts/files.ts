@@ -12,6 +12,7 @@ import { TsrkeError } from '../errors.ts';
 import type { NodeFile, NodeFiles, NodeName } from '../ports.ts';
 import { apiserverName, create, heirOf, inspect, inspectThree, isUp, remove, start } from './containers.ts';
 import { bytesOf, demultiplex, statusOf } from './docker-client.ts';
+import { inUse } from './recreation.ts';
 
 /** The one-shot container that stands in for a kube-apiserver that does not run; removed afterwards, or by `clear`. */
 const mover = 'tsrke-file-mover';
@@ -94,7 +95,8 @@ export function dockerFiles(options: {
 }
 
 async function container(docker: Docker, node: NodeName): Promise<ContainerInspectInfo> {
-  const info = heirOf(await inspectThree(docker, apiserverName));
+  // Hardly ever is there none of this name, and it is asked for with every file.
+  const info = (await inspect(docker, inUse)) ?? heirOf(await inspectThree(docker, apiserverName));
   if (info !== undefined) return info;
   throw new TsrkeError('APISERVER_MISSING', 'there is no kube-apiserver container to reach files through', {
     node,

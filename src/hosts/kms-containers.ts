@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
+import { bindOf } from '../bind.ts';
 import { TsrkeError } from '../errors.ts';
 import type { KmsContainer, KmsContainers, KmsDefinition, NodeName } from '../ports.ts';
 import {
@@ -21,11 +22,19 @@ import { bytesOf, unless } from './docker-client.ts';
 import { exchange, finishExchange, settleExchange, type Exchanged } from './exchange.ts';
 import { fresh, inUse, isInterrupted, old } from './recreation.ts';
 
+/** Where an image comes from: see config/private-registries.ts. */
+export interface ImageSource {
+  readonly registry: string;
+  readonly login: { header(): string; hide(text: string): string } | undefined;
+  readonly isEcr: boolean;
+}
+
 export interface KmsContainersOptions {
   /** As DockerOptions'; `timeout`: milliseconds until a call is given up, where it is not the usual. */
   readonly docker: (node: NodeName, signal: AbortSignal, timeout?: number) => Promise<Docker>;
   /** Seconds that a plugin gets to end by itself. */
   readonly stopTimeout: number;
+  readonly imageSource: (image: string) => ImageSource;
 }
 
 const socketLabel = 'tsrke.io/kms-socket';
@@ -34,7 +43,11 @@ const hashLabel = 'tsrke.io/kms-definition';
 /** Milliseconds for a pull: images of clouds' plugins have hundreds of megabytes. */
 const pullTimeout = 15 * 60_000;
 
-export function kmsContainers({ docker: open, stopTimeout }: KmsContainersOptions): KmsContainers {
+export function kmsContainers({
+  docker: open,
+  stopTimeout,
+  imageSource,
+}: KmsContainersOptions): KmsContainers {
   async function exchanged(node: NodeName, socket: string, signal: AbortSignal): Promise<Exchanged> {
     const docker = await open(node, signal);
     const nameOf = namesFor(socket);
@@ -59,7 +72,7 @@ export function kmsContainers({ docker: open, stopTimeout }: KmsContainersOption
     async needImage(node, image, signal) {
       const docker = await open(node, signal);
       if ((await unless([404], docker.getImage(image).inspect())) !== undefined) return;
-      await pull(await open(node, signal, pullTimeout), node, image, signal);
+      await pull(await open(node, signal, pullTimeout), node, image, imageSource(image), signal);
     },
 
     async create(node, definition, signal) {
@@ -164,7 +177,7 @@ function trialOf(socket: string): { readonly name: string; readonly socket: stri
 function trialContainerOf(definition: KmsDefinition): object {
   const { socket, binds } = definition;
   const folder = posix.dirname(socket);
-  const others = binds.filter((bind) => !isMountedAt(folder, bind));
+  const others = binds.filter((bind) => bindOf(bind).target !== folder);
   const aside = `${posix.dirname(trialOf(socket).socket)}:${folder}`;
   const {
     HostConfig: host,
@@ -177,13 +190,9 @@ function trialContainerOf(definition: KmsDefinition): object {
   return { ...container, HostConfig: { ...host, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 } } };
 }
 
-function isMountedAt(folder: string, bind: string): boolean {
-  return bind.split(':')[1]?.replace(/\/+$/, '') === folder;
-}
-
 function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition) {
   const folder = posix.dirname(socket);
-  const isBound = binds.some((bind) => isMountedAt(folder, bind));
+  const isBound = binds.some((bind) => bindOf(bind).target === folder);
   return {
     Image: image,
     ...(command.length === 0 ? {} : { Cmd: command }),
@@ -199,23 +208,47 @@ function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition
 }
 
 /** Docker answers 200 and tells in the stream, one JSON object after the other, what became of it. */
-async function pull(docker: Docker, node: NodeName, image: string, signal: AbortSignal): Promise<void> {
-  const failed = (why: string, cause?: unknown) =>
-    new TsrkeError('DOCKER', `the image ${image} is not there and could not be pulled: ${why}`, {
-      node,
-      cause,
-      next: `see with \`docker pull ${image}\` on ${node}, then run the same command again`,
-    });
+async function pull(
+  docker: Docker,
+  node: NodeName,
+  image: string,
+  source: ImageSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const { login } = source;
+  const failed = (why: string) => notPulled(node, image, source, login?.hide(why) ?? why);
   let told: string;
   try {
-    const stream = await docker.pull(image);
+    const options = login === undefined ? {} : { authconfig: { base64: login.header() } };
+    const stream = await docker.pull(image, options);
     told = (await bytesOf(node, stream, signal)).toString();
   } catch (error) {
     if (!(error instanceof TsrkeError) || error.code !== 'DOCKER') throw error;
-    throw failed((error.cause as Error | undefined)?.message ?? error.message, error);
+    throw failed((error.cause as Error | undefined)?.message ?? error.message);
   }
   for (const line of told.split('\n').filter((each) => each.trim() !== '')) {
     const { error } = JSON.parse(line) as { error?: string };
     if (error !== undefined) throw failed(error);
   }
+}
+
+/** Without a cause, whose words may be anybody's. */
+function notPulled(
+  node: NodeName,
+  image: string,
+  { registry, login, isEcr }: ImageSource,
+  why: string,
+): TsrkeError {
+  const how = login === undefined ? 'without credentials' : 'with its credentials of private_registries';
+  const cure =
+    login !== undefined
+      ? `see that user and password of ${registry} in private_registries are right`
+      : isEcr
+        ? `tsrke does not ask AWS for credentials: give ${registry} in private_registries the user AWS and the password that \`aws ecr get-login-password\` shows`
+        : `see with \`docker pull ${image}\` on ${node}; where it asks for a log-in, give private_registries an entry with url ${registry}`;
+  return new TsrkeError(
+    'DOCKER',
+    `the image ${image} is not there and could not be pulled from ${registry} ${how}: ${why}`,
+    { node, next: `${cure}, then run the same command again` },
+  );
 }

@@ -15,7 +15,7 @@ import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
 import { dockerFiles } from './files.ts';
 import type { HostKeys } from './host-keys.ts';
-import { kmsContainers } from './kms-containers.ts';
+import { kmsContainers, type ImageSource } from './kms-containers.ts';
 import type { SshTarget } from './ssh-auth.ts';
 import { SshConnection } from './ssh-connection.ts';
 
@@ -30,6 +30,8 @@ export interface HostsOptions {
   readonly bastion?: SshTarget | undefined;
   readonly hostKeys: HostKeys;
   readonly report: Report;
+  /** Where images are pulled from, and with what. */
+  readonly imageSource: (image: string) => ImageSource;
   /** Milliseconds until an SSH connection must stand; default 50 000 (RKE's). */
   readonly dialTimeout?: number;
   /** Seconds that kube-apiserver gets to finish requests in flight when it is stopped; default 2. */
@@ -85,7 +87,7 @@ export function connectHosts(options: HostsOptions): Hosts {
   return {
     files: dockerFiles({ docker }),
     runtime: dockerRuntime({ docker, report: options.report, stopTimeout }),
-    kmsContainers: kmsContainers({ docker, stopTimeout }),
+    kmsContainers: kmsContainers({ docker, stopTimeout, imageSource: options.imageSource }),
     dial: async (node, address, port) => host(node).connection.openPort(address, port),
     plugins: {
       plugin: (node, path, version) =>

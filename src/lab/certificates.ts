@@ -6,6 +6,7 @@
 import { generateKeyPair, randomBytes, type KeyObject } from 'node:crypto';
 import { isIP } from 'node:net';
 import { promisify } from 'node:util';
+import { isEtcdMember, type LabNode } from './surface.ts';
 import { certificatePem, type Subject } from './x509.ts';
 
 /** An element of `certificatesBundle` in the state: all twelve fields, in RKE's order. */
@@ -27,14 +28,9 @@ export interface BundleElement {
 
 export type Bundle = Readonly<Record<string, BundleElement>>;
 
-export interface CertifiedNode {
-  readonly name: string;
-  readonly address: string;
-}
-
 export interface BundleOptions {
   /** Controlplane and etcd nodes: the servers' certificates hold all of them. */
-  readonly nodes: readonly CertifiedNode[];
+  readonly nodes: readonly LabNode[];
   readonly clusterName: string;
   /** What the admin's kubeconfig names, `https://…:6443`. */
   readonly server: string;
@@ -144,7 +140,7 @@ export async function createBundle(options: BundleOptions): Promise<Bundle> {
   return Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function leavesOf(nodes: readonly CertifiedNode[]): Leaf[] {
+function leavesOf(nodes: readonly LabNode[]): Leaf[] {
   const component = (name: string): Leaf => ({
     name,
     ca: 'kube-ca',
@@ -184,7 +180,7 @@ function leavesOf(nodes: readonly CertifiedNode[]): Leaf[] {
       usages: ['client', 'server'],
       kubeconfig: true,
     },
-    ...nodes.map(({ address }): Leaf => {
+    ...nodes.filter(isEtcdMember).map(({ address }): Leaf => {
       const name = etcdCertificateName(address);
       return {
         name,
@@ -198,7 +194,7 @@ function leavesOf(nodes: readonly CertifiedNode[]): Leaf[] {
 }
 
 /** RKE's list for kube-apiserver and etcd: the nodes, this host, and the first address of the service network. */
-function serverNames(nodes: readonly CertifiedNode[]) {
+function serverNames(nodes: readonly LabNode[]) {
   const own = nodes.flatMap(({ name, address }) => (name === address ? [name] : [name, address]));
   const [dns, ip] = [own.filter((name) => isIP(name) === 0), own.filter((name) => isIP(name) !== 0)];
   return {

@@ -5,13 +5,12 @@ import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
 import { rkeConfigOf } from '../config/rke-config.ts';
 import type { Json, JsonObject, RkeHalf } from '../state/rkestate.ts';
 import type { Bundle } from './certificates.ts';
+import { isEtcdMember, type LabNode } from './surface.ts';
 
 /** How a lab's cluster.yml begins: a file without it is somebody's own. */
 export const labMark = '# A lab';
 
-export interface ReachedHost {
-  readonly name: string;
-  readonly address: string;
+export interface ReachedHost extends LabNode {
   readonly port: number;
   /** As in known_hosts: `ssh-ed25519 AAAA…`. */
   readonly hostKey: string;
@@ -99,12 +98,12 @@ function writeSshFiles({ dir, nodes, bastion }: ClusterFilesOptions, key: string
 }
 
 function clusterYml(options: ClusterFilesOptions, key: string, enabled: boolean): string {
-  const nodes = options.nodes.flatMap(({ name, address, port }) => [
-    `  - address: ${address}`,
-    ...(port === 22 ? [] : [`    port: ${port}`]),
+  const nodes = options.nodes.flatMap((node) => [
+    `  - address: ${node.address}`,
+    ...(node.port === 22 ? [] : [`    port: ${node.port}`]),
     '    user: lab',
-    '    role: [controlplane, etcd]',
-    `    hostname_override: ${name}`,
+    `    role: [${isEtcdMember(node) ? 'controlplane, etcd' : 'controlplane'}]`,
+    `    hostname_override: ${node.name}`,
   ]);
   const bastion =
     options.bastion === undefined

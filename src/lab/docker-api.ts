@@ -36,6 +36,9 @@ export class DockerApi {
     const [rawPath = '', rawQuery = ''] = ask.path.split('?');
     const path = rawPath.replace(/^\/v\d+\.\d+(?=\/)/, '');
     try {
+      if (`${ask.method} ${path}` === 'POST /images/create') {
+        return this.#pull(new URLSearchParams(rawQuery), ask.headers['x-registry-auth']);
+      }
       return await this.#answer(`${ask.method} ${path}`, new URLSearchParams(rawQuery), ask.body, now);
     } catch (error) {
       if (!(error instanceof DockerRefusal)) throw error;
@@ -59,9 +62,6 @@ export class DockerApi {
       const definition = JSON.parse(body.toString()) as Definition & { HostConfig?: HostConfig };
       const { id } = engine.create(query.get('name') ?? '', definition, now);
       return json(201, { Id: id, Warnings: [] });
-    }
-    if (call === 'POST /images/create') {
-      return this.#pull(query.get('fromImage') ?? '', query.get('tag') ?? 'latest');
     }
     if (call === 'GET /containers/json') return json(200, this.#list(query.get('all')));
     const [, image] = /^GET \/images\/(.+)\/json$/.exec(call) ?? [];
@@ -146,9 +146,24 @@ export class DockerApi {
     return id === undefined ? json(404, { message: `No such image: ${name}` }) : json(200, { Id: id });
   }
 
-  /** Docker answers 200 before it knows, and tells in the stream what became of it. */
-  #pull(repository: string, tag: string): HttpAnswer {
+  /**
+   * Docker answers 200 before it knows, and tells in the stream what became of it; but who is not let in by the
+   * registry is told at once.
+   */
+  #pull(query: URLSearchParams, auth: string | undefined): HttpAnswer {
+    const repository = query.get('fromImage') ?? '';
+    const tag = query.get('tag') ?? 'latest';
     const name = `${repository}:${tag}`;
+    const host = repository.split('/')[0] ?? '';
+    const asked = this.#engine.logins.get(host);
+    if (asked !== undefined) {
+      const at = `Head "https://${host}/v2/${repository.slice(host.length + 1)}/manifests/${tag}"`;
+      const { username, password } = credentialsIn(auth);
+      if (username === '') throw new DockerRefusal(500, `${at}: no basic auth credentials`);
+      if (username !== asked.user || password !== asked.password) {
+        throw new DockerRefusal(500, `${at}: unauthorized: incorrect username or password`);
+      }
+    }
     const lines = this.#engine.pull(name)
       ? [
           { status: `Pulling from ${repository}`, id: tag },
@@ -210,6 +225,16 @@ export class DockerApi {
     }
     return { status: 200, headers: {}, body: none };
   }
+}
+
+/** X-Registry-Auth, which Docker takes in base64 for URLs with its padding, and ignores otherwise. */
+function credentialsIn(header = ''): { readonly username: string; readonly password: string } {
+  if (header === '' || header.length % 4 !== 0 || /[+/]/.test(header)) return { username: '', password: '' };
+  const { username = '', password = '' } = JSON.parse(Buffer.from(header, 'base64url').toString()) as {
+    username?: string;
+    password?: string;
+  };
+  return { username, password };
 }
 
 function refuseUnlessUp({ id, status }: Container): void {

@@ -11,7 +11,9 @@ interface Call {
   readonly method: string;
   /** With a question mark at its end where the options belong into the query. */
   readonly path: string;
-  readonly options?: { readonly _query?: object; readonly _body?: object };
+  readonly options?: { readonly _query?: object; readonly _body?: object; readonly authconfig?: unknown };
+  /** Of a registry. */
+  readonly authconfig?: { readonly base64: string };
   readonly file?: Buffer;
   readonly isStream?: boolean;
   readonly statusCodes: Readonly<Record<number, boolean | string>>;
@@ -45,7 +47,7 @@ export function dockerClient(
       changes: method !== 'GET' && !/\/(wait|exec)$/.test(plain),
       signal,
       work: async () => {
-        const ask = { method, path: pathOf(call, modem), headers: {}, body: bodyOf(call) };
+        const ask = { method, path: pathOf(call, modem), headers: headersOf(call), body: bodyOf(call) };
         const answer = await surface.docker(node, ask).catch((error: unknown) => {
           throw error instanceof NoAnswer ? unreachable(node, `docker ${what}`, error) : error;
         });
@@ -62,11 +64,16 @@ export function dockerClient(
   return new Docker({ modem } as unknown as Docker.DockerOptions);
 }
 
-/** As docker-modem makes it. */
-function pathOf({ path, options }: Call, modem: Modem): string {
+/** As docker-modem makes them. */
+function headersOf({ authconfig }: Call): Record<string, string> {
+  return authconfig === undefined ? {} : { 'x-registry-auth': authconfig.base64 };
+}
+
+function pathOf({ path, options: given }: Call, modem: Modem): string {
+  const { authconfig: _, ...options } = given ?? {};
   const versioned = `/v1.41${path}`;
   if (!versioned.includes('?')) return versioned;
-  return options !== undefined && Object.keys(options).length > 0
+  return Object.keys(options).length > 0
     ? versioned + modem.buildQuerystring(options._query ?? options)
     : versioned.slice(0, -1);
 }
@@ -74,7 +81,8 @@ function pathOf({ path, options }: Call, modem: Modem): string {
 function bodyOf({ method, options, file }: Call): Buffer {
   if (file !== undefined) return file;
   if (method !== 'POST' || options === undefined) return Buffer.alloc(0);
-  return Buffer.from(JSON.stringify(options._body ?? options));
+  const { authconfig: _, ...body } = options;
+  return Buffer.from(JSON.stringify(options._body ?? body));
 }
 
 function resultOf({ status, body }: HttpAnswer, call: Call, what: string, node: NodeName): unknown {

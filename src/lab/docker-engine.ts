@@ -77,6 +77,8 @@ export class DockerEngine {
   readonly images = new Map<string, string>();
   /** Images that can be pulled. */
   readonly registry = new Set<string>();
+  /** What registries ask for, by their hosts; all others let everybody in. */
+  readonly logins = new Map<string, { readonly user: string; readonly password: string }>();
   readonly #containers: Container[] = [];
   readonly #start: (container: Container, now: number) => Process | undefined;
   readonly #changed: () => void;

@@ -7,8 +7,12 @@ import type { Container, Process } from './docker-engine.ts';
 import { hostPathOf } from './docker-engine.ts';
 import { KmsPlugin } from './kms-plugin.ts';
 
-/** Any tag of it. */
 export const kmsImage = 'tsrke/lab-kms-plugin';
+
+/** Any tag of it, from any registry. */
+export function isKmsImage(image: string): boolean {
+  return `/${image.replace(/:[^:/]*$/, '')}`.endsWith(`/${kmsImage}`);
+}
 
 export class KmsProcess implements Process {
   readonly ends = undefined;

@@ -17,7 +17,7 @@ import type { LabSurface } from './surface.ts';
 export interface LabOptions {
   /** A folder that exists; cluster.yml and what belongs to it are written there. */
   readonly dir: string;
-  /** How many nodes (each controlplane and etcd), or their names; default 3. */
+  /** How many controlplane nodes, or their names; default 3. The first one, three or five are etcd's members. */
   readonly controlplane?: number | readonly string[];
   /** How many Secrets to begin with; default 0. */
   readonly secrets?: number;
@@ -75,7 +75,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
       ? Array.from({ length: controlplane }, (_, index) => `cp-${index + 1}`)
       : controlplane;
   const { nodes: addresses, behindBastion } = await addressesFor(names.length, options.bastion);
-  const nodes = names.map((name, index) => ({ name, address: addresses[index] ?? '' }));
+  const members = names.length < 3 ? 1 : names.length < 5 ? 3 : 5;
+  const nodes = names.map((name, index) => ({
+    ...{ name, address: addresses[index] ?? '' },
+    etcd: index < members,
+  }));
   const version = options.kubernetesVersion ?? defaultVersion;
   const providerFile =
     encryption === 'off'

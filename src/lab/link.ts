@@ -2,6 +2,7 @@
  * tsrke's ports straight into the model: the adapters of hosts/ as they are, on a Docker client that calls the model
  * instead of a socket; the kube API and etcd without HTTP or gRPC. A whole rotation costs milliseconds.
  */
+import { imageSources } from '../config/private-registries.ts';
 import { TsrkeError } from '../errors.ts';
 import { dockerRuntime } from '../hosts/docker.ts';
 import { dockerFiles } from '../hosts/files.ts';
@@ -20,7 +21,7 @@ const patience = { kube: 30_000, etcd: 60_000, kms: 10_000, ssh: 15_000 };
 export function labLink(surface: LabSurface, effects: Effects): Link {
   const docker = (node: NodeName, signal: AbortSignal) =>
     Promise.resolve(dockerClient(surface, effects, node, signal));
-  return ({ report }) => {
+  return ({ report, config }) => {
     const runtime = dockerRuntime({ docker, report, stopTimeout: 60 });
     return {
       files: dockerFiles({ docker }),
@@ -28,7 +29,7 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
       markers: runtime,
       kube: kubeApi(surface, effects),
       plugins: pluginsOf(surface, effects),
-      kmsContainers: kmsContainers({ docker, stopTimeout: 60 }),
+      kmsContainers: kmsContainers({ docker, stopTimeout: 60, imageSource: imageSources(config.raw) }),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
       hostKeysSeen: () => ({}),

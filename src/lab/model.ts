@@ -16,10 +16,17 @@ import { Host } from './host.ts';
 import type { Kind, KubeObject } from './kinds.ts';
 import { answerKube } from './kube-api.ts';
 import { KubeRefusal } from './kube-status.ts';
-import { kmsImage, KmsProcess, startKmsPlugin } from './kms-container.ts';
+import { isKmsImage, kmsImage, KmsProcess, startKmsPlugin } from './kms-container.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { deployRke, hyperkube } from './rke.ts';
-import { NoAnswer, type HttpAnswer, type HttpAsk, type LabNode, type LabSurface } from './surface.ts';
+import {
+  isEtcdMember,
+  NoAnswer,
+  type HttpAnswer,
+  type HttpAsk,
+  type LabNode,
+  type LabSurface,
+} from './surface.ts';
 
 export interface ModelOptions {
   readonly nodes: readonly LabNode[];
@@ -283,7 +290,7 @@ export class LabModel implements LabSurface {
   }
 
   #etcdAnswers(): boolean {
-    const members = [...this.#machines.values()];
+    const members = [...this.#machines.values()].filter(({ host }) => isEtcdMember(host.node));
     const up = members.filter(
       ({ host, engine }) => host.powered && engine.find('etcd')?.status === 'running',
     );
@@ -302,7 +309,7 @@ export class LabModel implements LabSurface {
 
   #process(container: Container, host: Host, now: number): Process | undefined {
     const { Entrypoint = null, Cmd = null, Image } = container.config;
-    if (Image.split(':')[0] === kmsImage) return startKmsPlugin(container, now);
+    if (isKmsImage(Image)) return startKmsPlugin(container, now);
     if (Image !== hyperkube(this.#options.minor) || Entrypoint?.includes('kube-apiserver') !== true) {
       const staysUp = container.name === 'etcd';
       return staysUp ? { ends: undefined, advance: () => undefined } : undefined;

@@ -1,7 +1,7 @@
-/** What RKE 1.6 leaves on a controlplane node, as far as anyone looks: three containers and their binds. */
+/** What RKE 1.6 leaves on a controlplane node, as far as anyone looks: its containers and their binds. */
 import { providerFlag, providerPath } from '../encryption/world.ts';
 import type { DockerEngine, HostConfig } from './docker-engine.ts';
-import type { LabNode } from './surface.ts';
+import { isEtcdMember, type LabNode } from './surface.ts';
 
 export function hyperkube(minor: number): string {
   return `rancher/hyperkube:v1.${minor}.4-rancher1`;
@@ -46,13 +46,15 @@ export function deployRke(
     NetworkMode: 'host',
     RestartPolicy: { Name: 'always', MaximumRetryCount: 0 },
   });
-  const etcd = make('etcd', {
-    Image: etcdImage,
-    Cmd: ['/usr/local/bin/etcd', '--data-dir=/var/lib/rancher/etcd/', `--name=etcd-${node.name}`],
-    Labels: labels('etcd'),
-    HostConfig: hostConfig(['/var/lib/etcd:/var/lib/rancher/etcd/', '/etc/kubernetes:/etc/kubernetes']),
-  });
-  engine.start(etcd, now);
+  if (isEtcdMember(node)) {
+    const etcd = make('etcd', {
+      Image: etcdImage,
+      Cmd: ['/usr/local/bin/etcd', '--data-dir=/var/lib/rancher/etcd/', `--name=etcd-${node.name}`],
+      Labels: labels('etcd'),
+      HostConfig: hostConfig(['/var/lib/etcd:/var/lib/rancher/etcd/', '/etc/kubernetes:/etc/kubernetes']),
+    });
+    engine.start(etcd, now);
+  }
   const apiserver = make('kube-apiserver', {
     Image: hyperkube(deployment.minor),
     Entrypoint: ['/opt/rke-tools/entrypoint.sh', 'kube-apiserver', ...argumentsFor(node, nodes, deployment)],
@@ -70,6 +72,7 @@ function argumentsFor(
   nodes: readonly LabNode[],
   { encrypted, reload }: Deployment,
 ): readonly string[] {
+  const members = nodes.filter(isEtcdMember);
   return [
     '--authorization-mode=Node,RBAC',
     '--tls-cert-file=/etc/kubernetes/ssl/kube-apiserver.pem',
@@ -78,7 +81,7 @@ function argumentsFor(
     `--advertise-address=${node.address}`,
     '--service-cluster-ip-range=10.43.0.0/16',
     '--bind-address=0.0.0.0',
-    `--etcd-servers=${nodes.map(({ address }) => `https://${address}:2379`).join(',')}`,
+    `--etcd-servers=${members.map(({ address }) => `https://${address}:2379`).join(',')}`,
     '--etcd-cafile=/etc/kubernetes/ssl/kube-ca.pem',
     '--etcd-certfile=/etc/kubernetes/ssl/kube-node.pem',
     '--etcd-keyfile=/etc/kubernetes/ssl/kube-node-key.pem',

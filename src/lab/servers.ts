@@ -9,7 +9,7 @@ import { kmsServer } from './kms-server.ts';
 import { kubeServer } from './kube-server.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
-import type { LabNode, LabSurface } from './surface.ts';
+import { isEtcdMember, type LabNode, type LabSurface } from './surface.ts';
 
 export interface ServersOptions {
   readonly surface: LabSurface;
@@ -90,7 +90,6 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const docker = dockerServer((ask) => surface.docker(node.name, ask));
     const certificate = certificateOf(bundle, 'kube-apiserver');
     const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
-    const etcd = etcdServer(certificateOf(bundle, etcdCertificateName(node.address)), surface.etcd);
     const plugins = new Map<KmsPlugin, Connections>();
     const pluginServer = (plugin: KmsPlugin) => {
       const server = plugins.get(plugin) ?? kmsServer(plugin);
@@ -109,10 +108,11 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
       port: (address, port) => dial(local.has(address) ? node.address : address, port, node.address),
     });
-    const served = new Map([
-      [6443, kube],
-      [2379, etcd],
-    ]);
+    const served = new Map([[6443, kube]]);
+    if (isEtcdMember(node)) {
+      const etcdCertificate = certificateOf(bundle, etcdCertificateName(node.address));
+      served.set(2379, etcdServer(etcdCertificate, surface.etcd));
+    }
     hosts.set(node.address, { node, ssh, docker, plugins, ports: served, plugged: true });
   }
 

@@ -36,6 +36,12 @@ export class NoAnswer extends Error {
 export interface LabNode {
   readonly name: NodeName;
   readonly address: string;
+  /** false: no member of etcd. Default true. */
+  readonly etcd?: boolean;
+}
+
+export function isEtcdMember({ etcd }: Pick<LabNode, 'etcd'>): boolean {
+  return etcd !== false;
 }
 
 export interface LabSurface {

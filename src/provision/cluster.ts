@@ -15,6 +15,7 @@ import { linkOverSsh, type Link, type LinkOptions, type Links } from './links.ts
 import { ClusterLock } from './lock.ts';
 import { candidates, members } from './members.ts';
 import { recordedBinds } from './record.ts';
+import { wantedReload } from './wanted.ts';
 
 export interface ConnectOptions {
   readonly config: ClusterConfig;
@@ -100,6 +101,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
         plugins: links.plugins,
         kmsContainers: links.kmsContainers,
         binds: { wanted: config.extraBinds, former: recordedBinds(state) },
+        reload: wantedReload(config, state),
         keysElsewhere: met.lacks,
         minor: Number(/^v?1\.(\d+)/.exec(config.kubernetesVersion ?? defaultVersion)?.[1]),
         clock,

@@ -4,18 +4,27 @@ import { describe, differences } from '../config/differences.ts';
 import { ownFieldsOf } from '../config/own-fields.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
 import { carryOut, requestsEndIn, withFinished, type Outcome } from '../encryption/apply.ts';
+import { expectReloadKnown } from '../encryption/automatic-reload.ts';
 import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
-import { bringUpPlugins, expectPluginsStay, removePlugins, type KmsRun } from '../encryption/kms/run.ts';
+import { keksInSight } from '../encryption/kms/foresight.ts';
+import {
+  bringUpPlugins,
+  expectPluginsStay,
+  lookAtPlugins,
+  removePlugins,
+  type KmsRun,
+} from '../encryption/kms/run.ts';
 import { observe, type Look } from '../encryption/observe.ts';
+import type { Asked } from '../encryption/plan-document.ts';
 import { strip } from '../encryption/plan.ts';
 import { isRenewable, keksInUse, keyIdsStored } from '../encryption/kms/renewal.ts';
 import { heldAt, nextStep } from '../encryption/steps.ts';
 import { chooseTarget, type Action, type Target, type TargetRequest } from '../encryption/target.ts';
 import { answers, type Wanted } from '../encryption/wanted.ts';
 import type { World } from '../encryption/world.ts';
-import type { KmsDefinition, Report } from '../ports.ts';
+import type { Report } from '../ports.ts';
 import { serialiseState, stale, type ClusterState, type Held, type JsonObject } from '../state/rkestate.ts';
 import { fileStore, stateIn, type StateStore } from '../state/store.ts';
 import { connectCluster, type Cluster, type ConnectOptions } from './cluster.ts';
@@ -47,12 +56,9 @@ export interface EncryptionOptions extends LoadOptions {
 }
 
 /** All that a decision rests on. */
-export interface Found {
+export interface Found extends Asked {
   readonly seen: Look;
   readonly state: ClusterState;
-  readonly wanted: Wanted;
-  /** KMS plugins that tsrke is to run. */
-  readonly plugins: readonly KmsDefinition[];
 }
 
 /** What a run needs besides its options; tests plug a lab's model in here. */
@@ -104,11 +110,16 @@ async function change(
   const decided = await decide(wanted, cluster, { newKey, namedKey }, options);
   const { world, binds, now, chosen } = decided;
   const definitions = config.kmsPlugins.map(definitionOf);
-  options.approve?.({ seen: decided.seen, state: before, wanted, plugins: definitions });
+  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
+  if (options.approve !== undefined) {
+    const keks = renews ? await keksInSight(chosen.file, decided.seen, world, signal) : [];
+    const { reload } = cluster.world;
+    options.approve({ seen: decided.seen, state: before, wanted, plugins: definitions, reload, keks });
+  }
   if (chosen.note !== undefined) report.note('info', chosen.note);
   if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
-  const plugins = { wanted: definitions, target, upgrades: action === 'up' };
+  const asked = { wanted: definitions, target, upgrades: action === 'up' };
   if (action === 'up') {
     for (const text of dueNotes(target, chosen.state, config, now)) report.note('warning', text);
   }
@@ -118,6 +129,7 @@ async function change(
     report.note('warning', `cluster.yml still asks for ${asks}: the next \`tsrke up\` goes there`);
   }
 
+  const plugins = await lookAtPlugins(asked, decided.seen, world, signal);
   const seen = await withPlugins(plugins, decided, before, signal);
 
   const own = answers(target, wanted)
@@ -136,7 +148,6 @@ async function change(
       keksInUse(target, look, before.tsrke.keks, look !== seen && renews, time),
     );
   };
-  const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(target);
   // A run that was cut off may have left requests under way that began before its last file was loaded.
   const quiet = before.tsrke.transition === undefined || requestsEndIn(seen) === 0;
   if (strip(target, seen).length === 0 && !chosen.minted && !renews && quiet) {
@@ -192,8 +203,8 @@ async function withPlugins(
   state: ClusterState,
   signal: AbortSignal,
 ): Promise<Look> {
-  await expectPluginsStay(plugins, seen, world, signal);
-  if (plugins.wanted.length === 0 || !(await bringUpPlugins(plugins, seen, world, signal))) return seen;
+  expectPluginsStay(plugins);
+  if (!(await bringUpPlugins(plugins, seen, world, signal))) return seen;
   return world.report.task('look again at the nodes and at etcd', () => observe(world, state, signal));
 }
 
@@ -234,11 +245,12 @@ export async function decide(
   }: Pick<EncryptionOptions, 'action' | 'keepsOldKey' | 'report' | 'signal'>,
 ): Promise<Decision> {
   const { state: before, copyAgrees } = cluster;
-  // Only `up` takes anything away that cluster.yml names no more; what a provider file needs every command mounts.
+  // Only `up` takes anything away that cluster.yml asks for no more; what it does ask for every command brings along.
   const { wanted: wantedBinds, former } = cluster.world.binds;
   const kept = action === 'up' ? [] : former.filter((each) => !wantedBinds.includes(each));
   const binds = [...wantedBinds, ...kept];
-  const world: World = { ...cluster.world, binds: { wanted: binds, former } };
+  const reload = cluster.world.reload === 'off' && action !== 'up' ? 'as it is' : cluster.world.reload;
+  const world: World = { ...cluster.world, binds: { wanted: binds, former }, reload };
   const proof = copyAgrees && before.tsrke.transition === undefined ? before.tsrke.proof : undefined;
   const seen = await report.task('look at the nodes and at etcd', () =>
     observe(world, before, signal, { proof }),
@@ -254,6 +266,7 @@ export async function decide(
     ...(keepsOldKey === undefined ? {} : { keepsOldKey }),
     ...makes,
   });
+  if (isOn(chosen.file)) expectReloadKnown(seen.members, world.minor, reload);
   return { world, binds, seen, now, chosen };
 }
 

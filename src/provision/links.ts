@@ -1,5 +1,6 @@
 /** The ways to a cluster's nodes, apiservers and etcd: over SSH, and directly where the network lets us. */
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { imageSources } from '../config/private-registries.ts';
 import { createEtcd } from '../etcd/client.ts';
 import { loadHostKeys } from '../hosts/host-keys.ts';
 import { connectHosts } from '../hosts/ssh.ts';
@@ -79,7 +80,13 @@ const securePort = 6443;
 
 export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded, report }) => {
   const hostKeys = loadHostKeys({ recorded });
-  const hosts = connectHosts({ nodes, bastion: config.bastion, hostKeys, report });
+  const hosts = connectHosts({
+    nodes,
+    bastion: config.bastion,
+    hostKeys,
+    report,
+    imageSource: imageSources(config.raw),
+  });
   const kube = createKubeApi({
     nodes: nodes.map((node) => ({
       name: node.name,

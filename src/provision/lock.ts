@@ -76,8 +76,12 @@ export class ClusterLock {
 
   /** A run that found no apiserver may be at work under markers; those of dead runs are cleared away. */
   async #expectNoMarker(signal: AbortSignal): Promise<void> {
+    const { markers, nodes } = this.#options;
     try {
-      for (const node of this.#options.nodes()) await this.#outlive(node, signal);
+      const seen = await Promise.all(
+        nodes().map(async (node) => ({ node, marker: await markers.marker(node, markerName, signal) })),
+      );
+      for (const { node, marker } of seen) if (marker !== undefined) await this.#outlive(node, signal);
     } catch (error) {
       await this.#lease.release(signal).catch(() => undefined);
       throw error;

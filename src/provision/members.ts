@@ -66,9 +66,10 @@ export async function members(sources: MemberSources, signal: AbortSignal): Prom
   const { nodes, runtime, kube, left } = sources;
   const found = nodes.filter((node) => !left.has(node.name));
   const containers = await Promise.all(found.map((node) => runtime.apiserver(node.name, signal)));
-  const serving: ConfigNode[] = [];
-  for (const node of found) if ((await readiness(kube, node.name, signal)).serves) serving.push(node);
-  const [asked] = serving;
+  const seen = await Promise.all(
+    found.map(async (node) => ({ node, ...(await readiness(kube, node.name, signal)) })),
+  );
+  const asked = seen.find(({ serves }) => serves)?.node;
   if (asked !== undefined) {
     const hostnames = containers.flatMap((container) => container?.hostname ?? []);
     const strangers = await strangersTo(found, hostnames, kube, asked.name, signal);

@@ -6,22 +6,34 @@ import { expectAcceptable } from '../encryption/acceptable.ts';
 import { localKeysOf, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
+import type { Look, MemberLook } from '../encryption/observe.ts';
+import { observe, reportsReloads } from '../encryption/observe.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
+import {
+  isRewritten,
+  keksInSight,
+  newestOf,
+  waitStepOf,
+  type KekSight,
+} from '../encryption/kms/foresight.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
-import { expectPluginsStay, pluginSteps } from '../encryption/kms/run.ts';
+import { expectPluginsStay, lookAtPlugins, pluginSteps } from '../encryption/kms/run.ts';
 import {
   filmWithPrints,
   isPlanned,
+  isWaitNeeded,
+  loadsOf,
   objectsOf,
   plannedKey,
   restartsOf,
   stepsOf,
   type PlannedStep,
   type PluginStep,
+  type Reloading,
 } from '../encryption/preview.ts';
-import { isRenewable } from '../encryption/kms/renewal.ts';
+import { isRenewable, outdated } from '../encryption/kms/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
@@ -42,6 +54,10 @@ export interface PlanOptions extends LookOptions {
 
 /** Seconds; kube-apiserver's own stop and start, which cannot be measured without doing it. */
 const perRestart = 10;
+/** Seconds between looks at the provider file of a server that loads it by itself, and its `--request-timeout`. */
+const perReload = 60;
+/** Seconds between a kube-apiserver's questions to its KMS plugin. */
+const perAsk = 60;
 /** Objects a second, where nothing could be measured. */
 const slowest = 100;
 
@@ -62,38 +78,42 @@ export async function planChange(
   try {
     const makes = { newKey: (provider: Planned) => plannedKey(provider), namedKey: plannedKey };
     const decision = await decide(wanted, cluster, makes, options);
-    const { world, seen, chosen } = decision;
+    const { world, chosen } = decision;
     const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
-    if (renews) {
-      // No file changes, and whether the plugin has another key only a run finds out, which waits for all servers.
-      throw new TsrkeError('UNSUPPORTED', 'what a rotation in a KMS would rewrite cannot be planned', {
-        next: '`tsrke encrypt status` shows what lies under which key id; `tsrke encrypt rotate-key` restarts nothing, and says so where the plugin still has the same key',
-      });
-    }
-    const held = chosen.state.tsrke.transition?.held;
-    const all = strip(chosen.file, seen);
-    const end = all.findIndex(({ kind }) => isBeyond(kind, held));
-    const lines = end < 0 ? all : all.slice(0, end);
-    expectAcceptable(lines, seen.members, world.minor);
-    const plugins = {
+    const { seen, keks } = renews
+      ? await lookAtKeks(decision, cluster.state, signal)
+      : { seen: decision.seen, keks: [] };
+    const lines = linesOf(decision, seen);
+    expectAcceptable(lines, seen.members, world);
+    const run = {
       wanted: config.kmsPlugins.map(definitionOf),
       target: chosen.file,
       upgrades: action === 'up',
     };
-    await expectPluginsStay(plugins, seen, world, signal);
-    const containers = await pluginSteps(plugins, seen, world, signal);
+    const plugins = await lookAtPlugins(run, seen, world, signal);
+    expectPluginsStay(plugins);
+    const containers = pluginSteps(plugins, seen);
     // Those that only the run itself will make, or make anew, cannot be tried now.
     const made = new Set(containers.plugins.map(({ socket }) => `unix://${socket}`));
     const there = kmsProvidersOf(lines).filter(({ endpoint }) => !made.has(endpoint));
     await preflightKms(there, seen, world, signal);
-    const objects = await toBeRewritten(lines, decision, signal);
-    const reloads = new Set(seen.members.flatMap(({ node, reload }) => (reload === undefined ? [] : [node])));
+    const objects = await toBeRewritten(
+      lines,
+      { ...decision, seen },
+      renews ? newestOf(keks) : undefined,
+      signal,
+    );
     const steps: PlannedStep[] = [
       ...stepOf('plugins', containers.plugins),
-      ...stepsOf(lines, chosen.file, seen, objects, reloads),
+      ...withWait(
+        stepsOf(lines, chosen.file, seen, objects, reloadingOf(seen, world.reload === 'on')),
+        keks.length === 0 ? [] : [waitStepOf(keks, seen)],
+      ),
       ...stepOf('unplug', containers.unplug),
     ];
     const changes = lines.length > 0;
+    const note = chosen.note ?? (changes ? undefined : asTheKmsHas(keks));
+    const spared = config.encryption.reload === undefined ? sparedByReload(lines, decision) : 0;
     return {
       type: 'plan',
       formatVersion: 1,
@@ -101,7 +121,7 @@ export async function planChange(
       cluster: config.name,
       action,
       somethingToDo: steps.length > 0,
-      ...(chosen.note === undefined ? {} : { note: chosen.note }),
+      ...(note === undefined ? {} : { note }),
       ...(changes ? { change: changeOf(decision) } : {}),
       keys: changes ? keysOf(decision, cluster.state) : [],
       due: action === 'up' ? dueNotes(chosen.file, chosen.state, config, world.clock.now()) : [],
@@ -109,8 +129,11 @@ export async function planChange(
       steps,
       restarts: restartsOf(steps),
       objects: objectsOf(steps),
+      ...(spared > 0 ? { sparedByReload: spared } : {}),
       ...(changes ? { estimate: await estimate(steps, decision, signal) } : {}),
-      world: worldOf(seen, cluster.state, wanted, plugins.wanted),
+      world: worldOf(decision.seen, cluster.state, {
+        ...{ wanted, plugins: run.wanted, reload: cluster.world.reload, keks },
+      }),
     };
   } finally {
     await cluster.close();
@@ -119,17 +142,73 @@ export async function planChange(
 
 /** For a run of this plan: throws PLAN_STALE where the world has moved since. */
 export function approvedBy(plan: PlanDocument): (found: Found) => void {
-  return ({ seen, state, wanted, plugins }) => expectSameWorld(plan, worldOf(seen, state, wanted, plugins));
+  return ({ seen, state, ...asked }) => expectSameWorld(plan, worldOf(seen, state, asked));
+}
+
+/** As far as this command may go. */
+function linesOf({ chosen }: Decision, seen: Look): Line[] {
+  const all = strip(chosen.file, seen);
+  const end = all.findIndex(({ kind }) => isBeyond(kind, chosen.state.tsrke.transition?.held));
+  return end < 0 ? all : all.slice(0, end);
+}
+
+function reloadingOf({ members }: Look, isWanted: boolean): Reloading {
+  const now = members.filter(({ reload }) => reload !== undefined);
+  const then = members.filter(({ minor }) => reportsReloads(minor));
+  const names = (nodes: readonly MemberLook[]) => new Set(nodes.map(({ node }) => node));
+  return { now: names(now), then: names(then), isWanted };
+}
+
+/** How many restarts it would be less if cluster.yml asked for automatic reload. */
+function sparedByReload(lines: readonly Line[], decision: Decision): number {
+  const { seen, chosen, world } = decision;
+  if (world.reload === 'on' || chosen.file.entries.length === 0) return 0;
+  const members = seen.members.map((each): MemberLook => ({
+    ...each,
+    reloadFlag: each.flag && each.reload === undefined ? 'lacking' : each.reloadFlag,
+  }));
+  const asked = { ...seen, members };
+  const restarts = (some: readonly Line[], look: Look, isWanted: boolean) =>
+    restartsOf(stepsOf(some, chosen.file, look, () => 0, reloadingOf(look, isWanted)));
+  return restarts(lines, seen, false) - restarts(linesOf(decision, asked), asked, true);
 }
 
 function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginStep[] {
   return nodes.length === 0 ? [] : [{ line, nodes }];
 }
 
+/** etcd counted in any case: a proof does not tell key ids. */
+async function lookAtKeks(
+  { world, chosen: { file } }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<{ readonly seen: Look; readonly keks: readonly KekSight[] }> {
+  const seen = await world.report.task('count key ids of the KMS in etcd', () =>
+    observe(world, state, signal),
+  );
+  const keks = await keksInSight(file, seen, world, signal);
+  const renewal = { newest: newestOf(keks), renewed: new Set<string>() };
+  return { seen: { ...seen, outdated: outdated(file, seen, renewal) }, keks };
+}
+
+/** Why a rotation in a KMS has nothing to do. */
+function asTheKmsHas(keks: readonly KekSight[]): string | undefined {
+  const keys = keks.map(({ stored, keyId = '' }) => `${stored.slice(stored.indexOf(':') + 1)}: ${keyId}`);
+  return keys.length === 0
+    ? undefined
+    : `all that is encrypted lies under the key that the KMS plugin has (${keys.join('; ')})`;
+}
+
+/** The wait comes before whatever is rewritten. */
+function withWait(steps: readonly PlannedStep[], wait: readonly PlannedStep[]): PlannedStep[] {
+  return steps.flatMap((step) => (step.line === 'rewrite' ? [...wait, step] : [step]));
+}
+
 /** By resource, how many objects lie elsewhere than under the wanted key; undefined where etcd cannot be read. */
 async function toBeRewritten(
   lines: readonly Line[],
   { world, seen, chosen }: Decision,
+  newest: ReadonlyMap<string, string> | undefined,
   signal: AbortSignal,
 ): Promise<(resource: string) => number | undefined> {
   if (lines.every(({ kind }) => kind !== 'rewrite')) return () => 0;
@@ -141,10 +220,15 @@ async function toBeRewritten(
           task.progress(`${count} values in etcd`),
         ),
       ));
-    return (resource) =>
-      counted.holdings
-        .filter((each) => each.resource === resource && each.id !== writeKeyOf(chosen.file, resource).id)
-        .reduce((sum, { count }) => sum + count, 0);
+    return (resource) => {
+      const write = writeKeyOf(chosen.file, resource);
+      const own = counted.holdings.filter((each) => each.resource === resource);
+      const again = own.map((each) =>
+        newest === undefined ? each.id !== write.id : isRewritten(each, write, newest),
+      );
+      if (again.includes(undefined)) return undefined;
+      return own.reduce((sum, { count }, at) => sum + (again[at] === true ? count : 0), 0);
+    };
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof TsrkeError) || error.code !== 'ETCD') throw error;
@@ -185,14 +269,20 @@ async function estimate(
   const [restarts, objects] = [restartsOf(steps), objectsOf(steps)];
   const measured = objects === 0 ? undefined : await measureRewrites(world.kube, nodes, world.clock, signal);
   const rate = Math.max(1, Math.round(measured ?? slowest));
+  const loads = loadsOf(steps);
+  // Requests that began under the file of before are waited for, once.
+  const waits = loads === 0 ? 0 : (loads + 1) * perReload;
+  const asks = isWaitNeeded(steps) ? perAsk : 0;
   return {
-    seconds: Math.ceil(restarts * perRestart + objects / rate),
+    seconds: Math.ceil(restarts * perRestart + waits + asks + objects / rate),
     perRestart,
+    ...(loads === 0 ? {} : { perReload }),
     rewrites: rate,
-    basis: `${perRestart} s are taken for a restart; ${
-      measured === undefined
-        ? 'the speed of rewriting could not be measured'
-        : 'the speed of rewriting was measured by reading'
-    }`,
+    basis: [
+      ...(restarts > 0 || loads + asks === 0 ? [`${perRestart} s are taken for a restart`] : []),
+      ...(asks === 0 ? [] : [`${perAsk} s until every kube-apiserver has asked its KMS plugin`]),
+      ...(loads === 0 ? [] : [`${perReload} s until nodes have loaded a file by themselves`]),
+      `the speed of rewriting ${measured === undefined ? 'could not be measured' : 'was measured by reading'}`,
+    ].join('; '),
   };
 }

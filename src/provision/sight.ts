@@ -1,10 +1,13 @@
 /** Looks at a whole cluster without a lock and without changing anything: for `tsrke encrypt status` and `verify`. */
 import { setMaxListeners } from 'node:events';
+import { kubeApiIn } from '../config/keys.ts';
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
+import { reloadFitOf, type WantedReload } from '../encryption/automatic-reload.ts';
 import type { WantedBinds } from '../encryption/binds.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
+import { definitionOf, pluginsOn } from '../encryption/kms/containers.ts';
 import { bindsOf, loadedBy, recordedFiles } from '../encryption/observe.ts';
 import type { NodeSight, Sight } from '../encryption/status/sight.ts';
 import { providerPath, providerPathOf } from '../encryption/world.ts';
@@ -12,12 +15,13 @@ import { messageOf, TsrkeError } from '../errors.ts';
 import { leaseHolder } from '../kube/lease.ts';
 import { loadedHashOf, metricsOf } from '../kube/metrics.ts';
 import { readiness, serverVersion } from '../kube/ready.ts';
-import type { NodeName, Report, TaskReport } from '../ports.ts';
+import type { KmsDefinition, NodeName, Report, TaskReport } from '../ports.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { etcdsOf, linkOptions } from './cluster.ts';
 import { recordedBinds } from './record.ts';
+import { wantedReload } from './wanted.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
 import { quiet } from './quiet.ts';
@@ -67,11 +71,15 @@ async function look(
   return await report.task(title, async (task) => {
     const named = new Set(config.nodes.map(({ address }) => address));
     const binds = { wanted: config.extraBinds, former: recordedBinds(state) };
+    const reload = wantedReload(config, state);
+    const hadPlugin = kubeApiIn(state.tsrke.config ?? {}).encryption['kms_plugin'] !== undefined;
+    const definitions = config.kmsPlugins.map(definitionOf);
+    const plugins = hadPlugin || definitions.length > 0 ? definitions : undefined;
     const recorded = new Set(recordedNodes(state).map(({ address }) => address));
     const seen = await Promise.all(
       nodes.map((node) => {
         const known = { named: named.has(node.address), recorded: recorded.has(node.address) };
-        return sightOf(node, links, { state, binds, known }, signal);
+        return sightOf(node, links, { state, binds, reload, plugins, known }, signal);
       }),
     );
     const [asked] = seen.filter((each) => each.readiness?.ready === true).map((each) => each.node);
@@ -95,6 +103,9 @@ async function look(
 interface Known {
   readonly state: ClusterState;
   readonly binds: WantedBinds;
+  readonly reload: WantedReload;
+  /** KMS plugins that tsrke is to run; undefined: it never ran one. */
+  readonly plugins: readonly KmsDefinition[] | undefined;
   readonly known: Pick<NodeSight, 'named' | 'recorded'>;
 }
 
@@ -102,14 +113,14 @@ interface Known {
 async function sightOf(
   { name: node, address }: ConfigNode,
   links: Links,
-  { state, binds, known }: Known,
+  { state, binds, reload, plugins, known }: Known,
   signal: AbortSignal,
 ): Promise<NodeSight> {
   const nothing: NodeSight = {
     ...{ node, address, ...known, reachable: false, failure: undefined, container: undefined, flag: false },
     ...{ path: providerPath, onDisk: undefined, file: undefined, fileProblem: undefined },
     ...{ readiness: undefined, minor: undefined, version: undefined, reported: undefined, loaded: 'no' },
-    ...{ metrics: undefined, binds: 'as wanted' },
+    ...{ metrics: undefined, binds: 'as wanted', reloadFlag: 'as wanted', plugins: [] },
   };
   let seen = nothing;
   try {
@@ -119,14 +130,23 @@ async function sightOf(
     if (container === undefined) return seen;
     const named = providerPathOf(container.args);
     const path = named ?? providerPath;
-    seen = { ...seen, flag: named !== undefined, path, binds: bindsOf(container, binds) };
-    const [found, api] = await Promise.all([
+    const flag = named !== undefined;
+    const reloadFlag = reloadFitOf(container, flag, reload);
+    seen = { ...seen, flag, path, binds: bindsOf(container, binds), reloadFlag };
+    const [found, api, there] = await Promise.all([
       links.files.read(node, path, signal),
-      sightOfServer(links, node, named !== undefined, signal),
+      sightOfServer(links, node, flag, signal),
+      plugins === undefined ? [] : links.kmsContainers.list(node, signal),
     ]);
     const onDisk =
       found === undefined ? undefined : { sha256: found.sha256, mode: found.mode, uid: found.uid };
-    seen = { ...seen, ...api, onDisk, ...fileIn(found?.text, path) };
+    seen = {
+      ...seen,
+      ...api,
+      onDisk,
+      ...fileIn(found?.text, path),
+      plugins: pluginsOn(plugins ?? [], there),
+    };
     const record = state.tsrke.loaded[node];
     return { ...seen, loaded: loadedBy({ ...seen, container, onDisk: found, record }) };
   } catch (error) {

@@ -1,10 +1,15 @@
-/** What cluster.yml asks of encryption, judged as far as that needs no node. */
+/** What cluster.yml asks of encryption and of the containers for it, as far as that needs no node. */
+import { commandArguments } from '../config/extra-args.ts';
+import { kubeApiIn } from '../config/keys.ts';
 import type { ClusterConfig } from '../config/load.ts';
 import { defaultVersion } from '../config/versions.ts';
+import type { WantedReload } from '../encryption/automatic-reload.ts';
 import { providerFileOfCustomConfig } from '../encryption/custom-config.ts';
+import { reloadsOf } from '../encryption/server-options.ts';
 import { validateProviderFile } from '../encryption/validation/validate.ts';
 import { completedForJudgement, type Wanted } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
+import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 
 /** Throws PROVIDER_FILE_INVALID for a custom_config that no kube-apiserver of this version starts with. */
 export function wantedOf({ encryption, kubernetesVersion }: ClusterConfig): Wanted {
@@ -26,4 +31,17 @@ export function wantedOf({ encryption, kubernetesVersion }: ClusterConfig): Want
     });
   }
   return { kind: 'custom', text };
+}
+
+/** RKE gives automatic reload only where `extra_args` name it: in cluster.yml now, or when it was here last. */
+export function wantedReload({ encryption, raw }: ClusterConfig, { document }: ClusterState): WantedReload {
+  if (encryption.reload === 'automatic') return 'on';
+  const { api } = kubeApiIn(raw);
+  const services = document.currentState?.rkeConfig?.['services'] as JsonObject | undefined;
+  const recorded = services?.['kubeApi'] as JsonObject | undefined;
+  const ofRke = [
+    commandArguments(api['extra_args'], api['extra_args_array']),
+    commandArguments(recorded?.['extraArgs'], recorded?.['extraArgsArray']),
+  ];
+  return ofRke.some(reloadsOf) ? 'as it is' : 'off';
 }

@@ -92,7 +92,7 @@ describe('tsrke lab', () => {
   });
 
   it.each([
-    [['--controlplane', '2'], '--controlplane 2 is not 1, 3 or 5'],
+    [['--controlplane', '0'], '--controlplane 0 is not a whole number from 1 to 100'],
     [['--secrets', 'many'], '--secrets many is not a whole number'],
   ])('refuses %j', async (args, words) => {
     const ended = await lab(args);

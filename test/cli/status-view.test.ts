@@ -43,7 +43,7 @@ const answer: StatusAnswer = {
     {
       ...{ ...base, node: 'cp-2', inStep: false, loaded: hash('b') },
       onDisk: { sha256: hash('b'), owner: 0, mode: '0600' },
-      why: ['is still to be given the next file (secrets: aescbc:k-old,identity)'],
+      why: ['has secrets: aescbc:k-old,identity; its next file is still to come'],
     },
     {
       ...{
@@ -105,7 +105,7 @@ const answer: StatusAnswer = {
   problems: [
     { kind: 'node-not-in-step', node: 'cp-2', text: '', next: '' },
     { kind: 'node-unreachable', node: 'cp-3', text: '', next: '' },
-    { kind: 'transition-open', text: 'a change is open: rotate, begun 2026-11-25T11:58:01.000Z', next: '' },
+    { kind: 'transition-open', text: 'a change is open: rotate', next: '' },
   ],
   next: 'make cp-3 reachable; `tsrke up` then does what is left',
 };
@@ -124,7 +124,7 @@ const page = `Encryption of secrets is on
 NODE  READY  FLAG  ON DISK       LOADED        IN STEP
 cp-1  yes    yes   aaaaaaaaaaaa  aaaaaaaaaaaa  yes
 cp-2  yes    yes   bbbbbbbbbbbb  bbbbbbbbbbbb  no
-      is still to be given the next file (secrets: aescbc:k-old,identity)
+      has secrets: aescbc:k-old,identity; its next file is still to come
 cp-3  –      –     –             –             no
       cannot be reached: no SSH connection to 203.0.113.13 port 22 as user
       rancher within 15 s
@@ -135,10 +135,9 @@ identity  –      –             read-only  –                       3
 STORED   UNDER                  OBJECTS
 secrets  aescbc:k-old              1204  not the wanted key
 secrets  identity (plain text)        3  not the wanted key
-5678 values in etcd at revision 90210; 4471 of 31 other kinds are not to be
-encrypted
+5678 values in etcd at revision 90210, 4471 not to be encrypted (31 kinds)
 ⚠ not all is as it should be
-  a change is open: rotate, begun 2026-11-25T11:58:01.000Z
+  a change is open: rotate
   see above: cp-2, cp-3
 next: make cp-3 reachable; \`tsrke up\` then does what is left`.split('\n');
 
@@ -153,6 +152,24 @@ test.each([50, 60, 80, 120])('nothing is wider than %i columns', (width) => {
   for (const line of statusView(answer, plain, width).split('\n'))
     expect(line.length).toBeLessThanOrEqual(width);
 });
+
+test.each([50, 60, 80, 120])(
+  'the containers of KMS plugins have a column of their own, %i columns wide',
+  (width) => {
+    const [first, ...others] = answer.nodes;
+    const plugins = (['running', 'not-wanted'] as const).map((state) => ({
+      socket: '/run/kms/a.sock',
+      state,
+    }));
+    const nodes = first === undefined ? [] : [{ ...first, plugins }, ...others];
+    const lines = statusView({ ...answer, nodes }, plain, width).split('\n');
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(width);
+    if (width < 80) return;
+    expect(lines).toContain('NODE  READY  FLAG  ON DISK       LOADED        PLUGIN            IN STEP');
+    expect(lines).toContain('cp-1  yes    yes   aaaaaaaaaaaa  aaaaaaaaaaaa  runs, not wanted  yes');
+    expect(lines).toContain('cp-2  yes    yes   bbbbbbbbbbbb  bbbbbbbbbbbb  –                 no');
+  },
+);
 
 test.each([
   [1, '1 second'],

@@ -77,7 +77,7 @@ test("RKE's KMS example works where the version has KMS v1, and elsewhere it is 
   expect(run().code).toBe(0);
 });
 
-test('automatic reload in extra_args counts: KMS names are then unique, v1 too', () => {
+test('automatic reload counts, in extra_args and as `reload`: KMS names are then unique, v1 too', () => {
   const two = kms + kms;
   clusterYml(custom(two), { version: 'v1.28.1-rancher1-1' });
   expect(run().code).toBe(0);
@@ -85,7 +85,10 @@ test('automatic reload in extra_args counts: KMS names are then unique, v1 too',
     version: 'v1.28.1-rancher1-1',
     extra: '    extra_args_array:\n      encryption-provider-config-automatic-reload: ["true"]\n',
   });
-  expect(run().lines.at(-1)).toContain('duplicate KMS provider name aws-encryption-provider');
+  const duplicate = 'duplicate KMS provider name aws-encryption-provider';
+  expect(run().lines.at(-1)).toContain(duplicate);
+  clusterYml(`      reload: automatic\n${custom(two)}`, { version: 'v1.28.1-rancher1-1' });
+  expect(run().lines.at(-1)).toContain(duplicate);
 });
 
 test('every mistake has its line in cluster.yml, and the last line says what the server would', () => {

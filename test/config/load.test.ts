@@ -132,6 +132,12 @@ describe('what is read', () => {
       {},
       { encryption: { maxKeyAge: 0 } },
     ],
+    [
+      'how a changed provider file is loaded',
+      `${node}services: {kube-api: {secrets_encryption_config: {enabled: true, reload: automatic}}}`,
+      {},
+      { encryption: { reload: 'automatic' } },
+    ],
     ['empty sections', `${node}services:\nnetwork:\nbastion_host: {}\naddons: ""\n`, {}, { name: 'local' }],
   ])('%s', (_, text, options, expected) => {
     expect(load(text, options)).toMatchObject(expected);
@@ -233,6 +239,11 @@ describe('what is refused', () => {
       'an age without a unit',
       `${node}services: {kube-api: {secrets_encryption_config: {max_key_age: 90}}}`,
       'cluster.yml:2:51: services.kube-api.secrets_encryption_config.max_key_age is "90", not in a form such as 90d or 2160h',
+    ],
+    [
+      'a reload of another kind',
+      `${node}services: {kube-api: {secrets_encryption_config: {reload: auto}}}`,
+      'cluster.yml:2:51: services.kube-api.secrets_encryption_config.reload is "auto", not one of restart, automatic',
     ],
     ['a list for a file', '- a', 'cluster.yml: not a map of keys such as `nodes` and `services`'],
   ])('%s', (_, text, message) => {

@@ -153,7 +153,7 @@ test.each<[string, string, string, unknown]>([
   ],
   [
     'a custom config is kept while encryption is on',
-    'services: {kube-api: {secrets_encryption_config: {enabled: true, provider: aesgcm, max_key_age: 90d, custom_config: {resources: []}}}}\n',
+    'services: {kube-api: {secrets_encryption_config: {enabled: true, provider: aesgcm, max_key_age: 90d, reload: automatic, custom_config: {resources: []}}}}\n',
     'services.kubeApi.secretsEncryptionConfig',
     { enabled: true, customConfig: { resources: [] } },
   ],

@@ -125,6 +125,19 @@ describe('automatic reload', () => {
     expect(refusal(at('kube-api', settings)) === undefined).toBe(accepted);
   });
 
+  test.each<[string, string, boolean]>([
+    ['both ask for it', `{enabled: true, reload: automatic}, extra_args: {${reload}: true}`, true],
+    ['neither does', `{enabled: true, reload: restart}, extra_args: {${reload}: false}`, true],
+    ['only extra_args', `{enabled: true, reload: restart}, extra_args: {${reload}: true}`, false],
+    ['only reload', `{enabled: true, reload: automatic}, extra_args_array: {${reload}: ["false"]}`, false],
+    ['reload alone', '{enabled: true, reload: automatic}', true],
+    ['reload without encryption', '{enabled: false, reload: automatic}', true],
+  ])('in extra_args and in `reload`: %s', (_, settings, accepted) => {
+    const error = refusal(at('kube-api', `secrets_encryption_config: ${settings}`));
+    if (accepted) expect(error).toBeUndefined();
+    else expect(error?.message).toContain('says otherwise than `reload: ');
+  });
+
   test('the file itself is refused however it is spelled', () => {
     const error = refusal(at('kube-api', 'extra_args: {encryption_provider_config: /x}'));
     expect(error?.message).toContain('secrets_encryption_config.custom_config');

@@ -6,7 +6,7 @@ import {
   type PlanDocument,
   type PlannedWorld,
 } from '../../src/encryption/plan-document.ts';
-import { filmWithPrints, plannedKey, restartsOf, stepsOf } from '../../src/encryption/preview.ts';
+import { filmWithPrints, loadsOf, plannedKey, restartsOf, stepsOf } from '../../src/encryption/preview.ts';
 import { managedFile, type ProviderFile } from '../../src/encryption/configuration.ts';
 import { strip, type MemberSeen, type Seen } from '../../src/encryption/plan.ts';
 import { key, secretsFile, targets } from './samples.ts';
@@ -21,6 +21,7 @@ const world: PlannedWorld = {
     loaded: 'yes',
     ready: true,
     binds: 'as wanted',
+    reloadFlag: 'as wanted',
   })),
   stored: { secrets: ['aescbc:a#1'] },
 };
@@ -39,6 +40,11 @@ test.each<[string, Partial<PlannedWorld>, string]>([
   ['the state', { state: { ...world.state, serial: 4 } }, 'the state is another: serial 4, the plan is of 3'],
   ['a file', { nodes: [n1, { ...n2, file: 'dd' }] }, 'n2: file was cc, is dd'],
   ['what is loaded', { nodes: [{ ...n1, loaded: 'no' }, n2] }, 'n1: loaded was yes, is no'],
+  [
+    'automatic reload',
+    { nodes: [{ ...n1, reloadFlag: 'lacking' }, n2] },
+    'n1: reloadFlag was as wanted, is lacking',
+  ],
   ['readiness', { nodes: [{ ...n1, ready: false }, n2] }, 'n1: ready was true, is false'],
   ['a node gone', { nodes: [n1] }, 'n2: is there no more'],
   ['a node more', { nodes: [n1, n2, { ...n2, node: 'n3' }] }, 'n3: was not there'],
@@ -68,7 +74,7 @@ test.each([
 const seen = (file: string, stored: string, more: Partial<MemberSeen> = {}): Seen => ({
   members: ['n1', 'n2'].map((node) => ({
     ...{ node, flag: file !== '', file: file === '' ? undefined : secretsFile(file) },
-    ...{ loaded: 'yes', ready: true, binds: 'as wanted' },
+    ...{ loaded: 'yes', ready: true, binds: 'as wanted', reloadFlag: 'as wanted' },
     ...more,
   })),
   stored: new Map([
@@ -80,8 +86,12 @@ const seen = (file: string, stored: string, more: Partial<MemberSeen> = {}): See
   recorded: file === '' ? [] : [secretsFile(file)],
 });
 
-function brief(target: ProviderFile, now: Seen): string[] {
-  const steps = stepsOf(strip(target, now), target, now, () => 7, new Set());
+function brief(target: ProviderFile, now: Seen, isWanted = false): string[] {
+  const steps = stepsOf(strip(target, now), target, now, () => 7, {
+    now: new Set(),
+    then: new Set(['n1', 'n2']),
+    isWanted,
+  });
   const lines = steps.map((step) =>
     step.line === 'rewrite'
       ? `rewrite ${step.resources.map(({ resource, objects }) => `${resource} ${objects}`).join()}`
@@ -110,6 +120,40 @@ test('binds that are lacking come with the first line, a recreation in place of 
   expect(brief(targets.a, seen('identity,a', '', { binds: 'lacking' }))[0]).toBe(
     'write n1 written recreated, n2 written recreated',
   );
+});
+
+test('automatic reload comes with the recreation of an enable, and then spares the restarts', () => {
+  expect(brief(managedFile(plannedKey('aescbc')), seen('', 'identity'), true)).toEqual([
+    'read n1 written recreated, n2 written recreated',
+    'write n1 written left alone, n2 written left alone',
+    'rewrite secrets 7',
+    '2 restarts',
+  ]);
+});
+
+test.each(['lacking', 'spare'] as const)(
+  'automatic reload that is %s, and nothing else to do',
+  (reloadFlag) => {
+    const now = seen('a,identity', '', { reloadFlag });
+    const [step] = stepsOf(strip(targets.a, now), targets.a, now, () => 0, {
+      ...{ now: new Set(), then: new Set(), isWanted: reloadFlag === 'lacking' },
+    });
+    const node = {
+      ...{ providerFile: 'as it is', apiserver: 'recreated' },
+      automaticReload: reloadFlag === 'lacking' ? 'added' : 'removed',
+    };
+    expect(step).toMatchObject({ line: 'remake', nodes: [node, node] });
+  },
+);
+
+test('a line of nodes that load a file by themselves is waited for twice: the first, then the rest', () => {
+  const nodes = (count: number) =>
+    Array.from({ length: count }, (_, at) => ({
+      ...({ node: `n${at}`, providerFile: 'written', apiserver: 'left alone' } as const),
+    }));
+  const steps = [1, 2, 3].map((count) => ({ line: 'read', file: '', nodes: nodes(count) }) as const);
+  expect(steps.map((step) => loadsOf([step]))).toEqual([1, 2, 2]);
+  expect(loadsOf(steps)).toBe(5);
 });
 
 test('keys have their fingerprints behind them, but for those that the run will make', () => {

@@ -155,6 +155,7 @@ class Cluster {
         loaded: 'yes',
         ready: true,
         binds: 'as wanted',
+        reloadFlag: 'as wanted',
       };
     });
     return { members, stored: new Map([...this.objects].map(([name, ref]) => [name, [ref]])), recorded: [] };

@@ -152,6 +152,7 @@ class Cluster {
         file: disk,
         ready,
         binds: 'as wanted',
+        reloadFlag: 'as wanted',
         loaded: state ? 'yes' : this.#reportsHash || disk === undefined ? 'no' : 'unknown',
       };
     });

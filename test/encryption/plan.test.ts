@@ -6,7 +6,7 @@ import {
   writeKeyOf,
   type ProviderFile,
 } from '../../src/encryption/configuration.ts';
-import { nextLine, strip, type MemberSeen } from '../../src/encryption/plan.ts';
+import { nextLine, strip, type Fit, type MemberSeen } from '../../src/encryption/plan.ts';
 import { secretsFile, targets } from './samples.ts';
 
 /** The strip from one file on all nodes to another, without the resource's name. */
@@ -20,6 +20,7 @@ function film(count: number, from: ProviderFile, target: ProviderFile): string[]
       loaded: 'yes',
       ready: true,
       binds: 'as wanted',
+      reloadFlag: 'as wanted',
     };
   });
   const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
@@ -58,7 +59,17 @@ test.each<[string, number, string, ProviderFile, string[]]>([
 test('with one node the file to fall back to reads the new key', () => {
   const from = targets.a;
   const line = nextLine(targets.b, {
-    members: [{ node: 'n0', flag: true, file: from, loaded: 'yes', ready: true, binds: 'as wanted' }],
+    members: [
+      {
+        node: 'n0',
+        flag: true,
+        file: from,
+        loaded: 'yes',
+        ready: true,
+        binds: 'as wanted',
+        reloadFlag: 'as wanted',
+      },
+    ],
     stored: new Map([['secrets', [writeKeyOf(from, 'secrets')]]]),
     recorded: [from],
   });
@@ -66,23 +77,48 @@ test('with one node the file to fall back to reads the new key', () => {
   expect(filmOf(push?.fallback ?? noFile)).toBe('secrets: aescbc:a,aescbc:b,identity');
 });
 
-test('binds come with whatever restarts a node, and go at the very end', () => {
-  const kinds = (binds: MemberSeen['binds'], from: ProviderFile, target: ProviderFile) => {
-    const members = ['n0', 'n1'].map((node): MemberSeen => {
-      return { node, flag: true, file: from, loaded: 'yes', ready: true, binds };
-    });
-    const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
-    return strip(target, { members, stored, recorded: [from] }).map(({ kind }) => kind);
+test.each(['binds', 'reloadFlag'] as const)(
+  'what a container lacks comes with whatever restarts a node, what is spare goes at the very end: %s',
+  (what) => {
+    const kinds = (fit: Fit, from: ProviderFile, target: ProviderFile) => {
+      const members = ['n0', 'n1'].map((node): MemberSeen => {
+        const fits = { binds: 'as wanted', reloadFlag: 'as wanted', [what]: fit } as const;
+        return { node, flag: true, file: from, loaded: 'yes', ready: true, ...fits };
+      });
+      const stored = new Map([['secrets', [writeKeyOf(from, 'secrets')]]]);
+      return strip(target, { members, stored, recorded: [from] }).map(({ kind }) => kind);
+    };
+    expect(kinds('lacking', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune']);
+    expect(kinds('spare', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune', 'remake']);
+    expect(kinds('lacking', targets.a, targets.a)).toEqual(['remake']);
+    expect(kinds('spare', targets.a, targets.a)).toEqual(['remake']);
+  },
+);
+
+test('automatic reload goes with the provider file: a disable recreates once', () => {
+  const member: MemberSeen = {
+    ...{ node: 'n0', flag: true, file: secretsFile('identity,a'), loaded: 'yes', ready: true },
+    ...{ binds: 'as wanted', reloadFlag: 'spare' },
   };
-  expect(kinds('lacking', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune']);
-  expect(kinds('spare', targets.a, targets.b)).toEqual(['read', 'write', 'rewrite', 'prune', 'remake']);
-  expect(kinds('lacking', targets.a, targets.a)).toEqual(['remake']);
-  expect(kinds('spare', targets.a, targets.a)).toEqual(['remake']);
+  const lines = strip(noFile, {
+    members: [member],
+    stored: new Map(),
+    recorded: [secretsFile('identity,a')],
+  });
+  expect(lines.map(({ kind }) => kind)).toEqual(['prune']);
 });
 
 test('a node that is not ready is worked on first', () => {
   const members = ['n0', 'n1', 'n2'].map((node): MemberSeen => {
-    return { node, flag: true, file: targets.a, loaded: 'yes', ready: node !== 'n2', binds: 'as wanted' };
+    return {
+      node,
+      flag: true,
+      file: targets.a,
+      loaded: 'yes',
+      ready: node !== 'n2',
+      binds: 'as wanted',
+      reloadFlag: 'as wanted',
+    };
   });
   const stored = new Map([['secrets', [writeKeyOf(targets.a, 'secrets')]]]);
   const line = nextLine(targets.b, { members, stored, recorded: [targets.a] });

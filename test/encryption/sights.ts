@@ -23,7 +23,7 @@ export function node(name: string, strip: string, more: Partial<NodeSight> = {})
     onDisk: strip === '' ? undefined : { sha256, mode: 0o600, uid: 0 },
     readiness: { serves: true, ready: true, failing: [] },
     ...{ minor: 34, version: 'v1.34.4', reported: strip === '' ? undefined : sha256, loaded: 'yes' },
-    ...{ metrics: undefined, binds: 'as wanted' },
+    ...{ metrics: undefined, binds: 'as wanted', reloadFlag: 'as wanted', plugins: [] },
     ...more,
   };
 }

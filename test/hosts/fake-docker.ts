@@ -55,6 +55,15 @@ export class FakeDocker {
   uid = 0;
   /** True once two containers of the host's network ran at the same time. */
   foughtForPort = false;
+  /** What a pull of an image answers: its id, or why it fails; `X-Registry-Auth` as it came. */
+  registry: (
+    image: string,
+    auth: string | undefined,
+  ) => { id: string } | { error: string } | { refusal: string } = (image) => ({
+    error: `manifest for ${image} not found`,
+  });
+  /** Containers of these images end as soon as they are started; with a restart policy, again and again. */
+  readonly shortLived = new Set<string>();
   /** Requests are taken and never answered. */
   hangs = false;
   port = 0;
@@ -111,7 +120,8 @@ export class FakeDocker {
   }
 
   start(container: FakeContainer): void {
-    container.running = true;
+    container.running =
+      !this.#isShortLived(container) || container.hostConfig.RestartPolicy.Name === 'always';
     container.started = ++this.#clock;
     const sharing = this.containers.filter(
       (other) => other.running && other.hostConfig['NetworkMode'] === 'host',
@@ -141,7 +151,12 @@ export class FakeDocker {
     }
     const before = this.effects.length;
     try {
-      const answer = await this.#answer(`${request.method ?? ''} ${path}`, url.searchParams, body);
+      const call = `${request.method ?? ''} ${path}`;
+      const auth = request.headers['x-registry-auth'] as string | undefined;
+      const answer =
+        call === 'POST /images/create'
+          ? this.#pull(url.searchParams, auth)
+          : await this.#answer(call, url.searchParams, body);
       if (this.effects.length > before && this.effects.length >= this.powerFailsAfter) {
         request.socket.destroy();
         return;
@@ -165,6 +180,11 @@ export class FakeDocker {
       this.effects.push(`create ${container.name}`);
       return { Id: container.id };
     }
+    if (call === 'GET /containers/json') {
+      return this.containers
+        .filter(({ running }) => running || query.get('all') === 'true')
+        .map(({ id, name, config }) => ({ Id: id, Names: [`/${name}`], Labels: config['Labels'] ?? {} }));
+    }
     const image = /^GET \/images\/(.+)\/json$/.exec(call)?.[1];
     if (image !== undefined) {
       const name = decodeURIComponent(image);
@@ -179,6 +199,21 @@ export class FakeDocker {
     const container = this.find(name);
     if (container === undefined) throw new Answer(404, `No such container: ${name}`);
     return this.#act(`${method} ${action}`.trim(), container, query, body, json);
+  }
+
+  #pull(query: URLSearchParams, auth: string | undefined): Buffer {
+    const name = `${query.get('fromImage') ?? ''}:${query.get('tag') ?? ''}`;
+    const found = this.registry(name, auth);
+    if ('refusal' in found) throw new Answer(500, found.refusal);
+    if ('id' in found) {
+      this.effects.push(`pull ${name}`);
+      this.images.set(name, found.id);
+    }
+    const lines = [
+      { status: `Pulling from ${name}` },
+      'id' in found ? { status: 'done' } : { error: found.error },
+    ];
+    return Buffer.from(lines.map((line) => `${JSON.stringify(line)}\r\n`).join(''));
   }
 
   async #act(
@@ -261,7 +296,13 @@ export class FakeDocker {
     }
   }
 
+  #isShortLived({ config }: FakeContainer): boolean {
+    return this.shortLived.has(config['Image'] as string);
+  }
+
   #inspected(container: FakeContainer): unknown {
+    const restarting = container.running && this.#isShortLived(container);
+    if (restarting) container.started = ++this.#clock;
     return {
       Id: container.id,
       Name: `/${container.name}`,
@@ -271,7 +312,7 @@ export class FakeDocker {
       State: {
         Running: container.running,
         Paused: container.paused,
-        Restarting: false,
+        Restarting: restarting,
         StartedAt:
           container.started === 0 ? '0001-01-01T00:00:00Z' : `2026-01-01T00:00:00.${container.started}Z`,
       },

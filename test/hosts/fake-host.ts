@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { Server, utils } from 'ssh2';
 import type { Connection, ParsedKey } from 'ssh2';
+import { imageSources } from '../../src/config/private-registries.ts';
 import { loadHostKeys } from '../../src/hosts/host-keys.ts';
 import type { HostKeys } from '../../src/hosts/host-keys.ts';
 import { connectHosts } from '../../src/hosts/ssh.ts';
@@ -74,8 +75,15 @@ export class FakeHost {
     this.port = (this.#server.address() as AddressInfo).port;
   }
 
-  /** The adapter under test, with this host as its one node `h1`. */
-  open(more: { dockerSocket?: string; dockerTimeout?: number; dialTimeout?: number } = {}): Hosts {
+  /** The adapter under test, with this host as its one node `h1`. `raw`: cluster.yml. */
+  open(
+    more: {
+      dockerSocket?: string;
+      dockerTimeout?: number;
+      dialTimeout?: number;
+      raw?: Record<string, unknown>;
+    } = {},
+  ): Hosts {
     const hosts = connectHosts({
       nodes: [
         {
@@ -86,6 +94,7 @@ export class FakeHost {
       ],
       hostKeys: this.hostKeys,
       report: this.report,
+      imageSource: imageSources(more.raw ?? {}),
       dialTimeout: more.dialTimeout ?? 5_000,
       ...(more.dockerTimeout === undefined ? {} : { dockerTimeout: more.dockerTimeout }),
     });

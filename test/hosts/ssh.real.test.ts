@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { imageSources } from '../../src/config/private-registries.ts';
 import { loadHostKeys } from '../../src/hosts/host-keys.ts';
 import type { HostKeyRecords } from '../../src/hosts/host-keys.ts';
 import type { SshTarget } from '../../src/hosts/ssh-auth.ts';
@@ -51,6 +52,7 @@ function connect(
     bastion: more.bastion,
     hostKeys,
     report,
+    imageSource: imageSources({}),
     dialTimeout: more.dialTimeout ?? 10_000,
   });
   open.push(hosts);

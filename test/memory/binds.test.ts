@@ -44,7 +44,7 @@ it('added, exchanged and removed: one recreation for each node, one after the ot
     const { said, error, notes } = await lab.tsrke('up');
     expect(error).toBeUndefined();
     expect(said).toMatch(/^encryption of secrets is off: 0 rewritten, 3 restarts on 3 node/);
-    expect(notes).toContain('task recreate kube-apiserver with the extra_binds of cluster.yml');
+    expect(notes).toContain('task recreate kube-apiserver as cluster.yml asks');
     expect(extra(lab)).toEqual([binds, binds, binds]);
     expect(recorded(lab)).toEqual(binds.length === 0 ? undefined : binds);
     expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);

@@ -1,4 +1,5 @@
 /** A lab whose KMS plugin tsrke runs itself, by cluster.yml's `kms_plugin`. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { kmsImage } from '../../src/lab/kms-container.ts';
 import { MemoryLab, type Ran, type RunOptions } from './memory-lab.ts';
 import { entry } from './kms-lab.ts';
@@ -12,12 +13,14 @@ export interface PluginWish {
   readonly keyId?: string;
   readonly secret?: string;
   readonly command?: string;
+  /** Host of its registry, with a slash; default none. */
+  readonly registry?: string;
 }
 
 export function plugin({ tag = '1', keyId = 'kek-1', ...more }: PluginWish = {}): string {
   const env = JSON.stringify([`KMS_KEY_ID=${keyId}`, `KMS_SECRET=${more.secret ?? secret}`]);
   const command = JSON.stringify([more.command ?? `--listen=${socket}`]);
-  return `{image: "${kmsImage}:${tag}", command: ${command}, env: ${env}, socket: ${socket}}`;
+  return `{image: "${more.registry ?? ''}${kmsImage}:${tag}", command: ${command}, env: ${env}, socket: ${socket}}`;
 }
 
 export const vault = (endpoint = socket) =>
@@ -30,6 +33,13 @@ export class PluginLab extends MemoryLab {
     const own = kmsPlugin === undefined ? '' : `, kms_plugin: ${kmsPlugin}`;
     this.configure(`secrets_encryption_config: {enabled: true${custom}${own}}`);
     this.enabled = true;
+  }
+
+  /** cluster.yml gets this field as well, until it asks for something else. */
+  names(privateRegistries: string): void {
+    const path = this.configs.on.replace(/\.yml$/, '-registries.yml');
+    writeFileSync(path, `${readFileSync(this.configs.on, 'utf8')}private_registries: ${privateRegistries}\n`);
+    this.configs = { on: path, off: path };
   }
 
   async done(options: RunOptions = {}): Promise<Ran> {

@@ -1,8 +1,10 @@
 /** KMS plugins that tsrke runs itself: there before kube-apiserver needs them, upgraded node by node, gone last. */
+import { inspect } from 'node:util';
 import { expect, it } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { approvedBy } from '../../src/provision/plan.ts';
 import { planOf } from './plan-of.ts';
+import { statusOf } from './status-of.ts';
 import { plugin, PluginLab, secret, socket, vault } from './kms-plugin-lab.ts';
 
 const nodes = (count: 1 | 3, state: string) => Array.from({ length: count }, () => [state]);
@@ -40,6 +42,19 @@ it('the container has the host’s network, the socket’s folder, and labels th
   );
 });
 
+it.each([
+  ['without a plugin, up looks for containers once on each node', undefined, 'up', 1],
+  ['without a plugin, no other command looks', undefined, 'rotate', 0],
+  ['with one that is as it should be, once', plugin(), 'up', 1],
+] as const)('%s', async (_, wish, command, looks) => {
+  const lab = new PluginLab({ nodes: 1 });
+  lab.asks(wish, ...(wish === undefined ? [] : [vault()]));
+  await lab.done();
+  const { effects, error } = await lab.tsrke(command);
+  expect(error).toBeUndefined();
+  expect(effects.log.filter(({ what }) => what.includes('GET /containers/json'))).toHaveLength(looks);
+});
+
 it('comes back with its node', async () => {
   const lab = await encrypted(3);
   for (const { name } of lab.model.nodes) lab.model.reboot(name);
@@ -59,6 +74,46 @@ it('one that somebody has stopped is started, and one that is gone is made again
   const { said } = await lab.done();
   expect(said).toMatch(/^the KMS plugins are as cluster.yml has them, nothing else to do: secrets are enc/);
   expect(lab.plugins()).toEqual(nodes(3, '1 kek-1 running always'));
+});
+
+it('status says of each node whether its plugin is there, runs, and is made as cluster.yml says', async () => {
+  const lab = new PluginLab({ nodes: 3 });
+  const states = async () => {
+    const { status, log } = await statusOf(lab);
+    expect(log.filter(({ changes }) => changes)).toEqual([]);
+    expect(JSON.stringify(status)).not.toContain(secret);
+    const told = status.nodes.map(({ plugins }) => plugins?.map(({ state }) => state).join());
+    const problems = status.problems.flatMap(({ kind, node = '' }) => (kind === 'kms-plugin' ? [node] : []));
+    return [...told, `problems: ${problems.join()}`];
+  };
+  const plain = await statusOf(lab);
+  expect(plain.log.filter(({ what }) => what.includes('/containers/json'))).toEqual([]);
+  expect(plain.status.nodes.every((each) => !('plugins' in each))).toBe(true);
+  lab.asks(plugin(), vault());
+  expect(await states()).toEqual(['missing', 'missing', 'missing', 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  expect(await states()).toEqual(['running', 'running', 'running', 'problems: ']);
+  const of = (node: string) => {
+    const engine = lab.model.engine(node);
+    const found = engine.containers.find(({ name }) => name.startsWith('tsrke-kms-'));
+    if (found === undefined) throw new Error('it is not there');
+    return { engine, found, now: lab.clock.now().getTime() };
+  };
+  const [second, third] = [of('cp-2'), of('cp-3')];
+  second.engine.stop(second.found, second.now);
+  third.engine.remove(third.found, true, third.now);
+  expect(await states()).toEqual(['running', 'stopped', 'missing', 'problems: cp-2,cp-3']);
+  await lab.done();
+  lab.asks(plugin({ tag: '2' }), vault());
+  const other = 'other-definition';
+  expect(await states()).toEqual([other, other, other, 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  // What cluster.yml does not name any more the state still knows.
+  lab.asks(undefined);
+  const gone = 'not-wanted';
+  expect(await states()).toEqual([gone, gone, gone, 'problems: cp-1,cp-2,cp-3']);
+  await lab.done();
+  expect((await statusOf(lab)).status.nodes.every((each) => !('plugins' in each))).toBe(true);
 });
 
 it('a changed definition is upgraded one node after the other, with a new key of the same KMS', async () => {
@@ -138,9 +193,82 @@ it('an image that cannot be pulled stops the run before anything is made', async
   lab.asks(plugin({ tag: '3' }), vault());
   const { error } = await lab.tsrke('up');
   expect(error).toMatchObject({ code: 'DOCKER', node: 'cp-1' });
-  expect(error?.message).toMatch(/could not be pulled: manifest for .*:3 not found$/);
+  expect(error?.message).toMatch(
+    /could not be pulled from docker\.io without credentials: manifest for .*:3 not found$/,
+  );
   expect(lab.plugins()).toEqual([[], [], []]);
 });
+
+const registry = 'registry.example';
+const password = 'dolphin & saddle+/?';
+
+/** Its plugin's image lies in a registry that lets in nobody but `puller`. */
+function behindLogin(count: 1 | 3): PluginLab {
+  const lab = new PluginLab({ nodes: count });
+  for (const { name } of lab.model.nodes) {
+    const { registry: images, logins } = lab.model.engine(name);
+    for (const image of [...images]) images.add(`${registry}/${image}`);
+    logins.set(registry, { user: 'puller', password });
+  }
+  lab.asks(plugin({ registry: `${registry}/` }), vault());
+  return lab;
+}
+
+it('an image is pulled with the credentials of its registry', async () => {
+  const lab = behindLogin(3);
+  lab.names(
+    `[{url: other.example, user: a, password: b}, {url: ${registry}, user: puller, password: '${password}'}]`,
+  );
+  const { notes, effects } = await lab.done();
+  expect(lab.model.engine('cp-3').images.has(`${registry}/tsrke/lab-kms-plugin:1`)).toBe(true);
+  expect(lab.problems()).toEqual([]);
+  expect(
+    [...notes, ...effects.log.map(({ what }) => what)].filter((each) => each.includes('dolphin')),
+  ).toEqual([]);
+});
+
+it.each([
+  [
+    'none',
+    undefined,
+    /without credentials: .*no basic auth credentials$/,
+    /an entry with url registry\.example,/,
+  ],
+  [
+    'of another registry',
+    `{url: other.example, user: puller, password: '${password}'}`,
+    /without credentials: .*no basic auth credentials$/,
+    /an entry with url registry\.example,/,
+  ],
+  [
+    'of AWS',
+    `{url: ${registry}, ecr_credential_plugin: {aws_access_key_id: id, aws_secret_access_key: dolphin}}`,
+    /without credentials: /,
+    /tsrke does not ask AWS/,
+  ],
+  [
+    'that are wrong',
+    `{url: ${registry}, user: puller, password: dolphin}`,
+    /with its credentials of private_registries: .*incorrect username or password$/,
+    /user and password of registry\.example in private_registries are right,/,
+  ],
+] as const)(
+  'with credentials %s the refusal names the registry and what was given, not the password',
+  async (_, given, message, next) => {
+    const lab = behindLogin(1);
+    if (given !== undefined) lab.names(`[${given}]`);
+    const { error, notes } = await lab.tsrke('up');
+    if (!(error instanceof TsrkeError)) throw error ?? new Error('it was done');
+    expect(error).toMatchObject({ code: 'DOCKER', node: 'cp-1' });
+    expect(error.message).toMatch(
+      /^the image registry\.example\/.* could not be pulled from registry\.example /,
+    );
+    expect(error.message).toMatch(message);
+    expect(error.next).toMatch(next);
+    expect(`${inspect(error, { depth: null, showHidden: true })} ${notes.join()}`).not.toContain('dolphin');
+    expect(lab.plugins()).toEqual([[]]);
+  },
+);
 
 it('taken out of cluster.yml together with its provider, it goes once no file names it', async () => {
   const lab = await encrypted(3);

@@ -79,6 +79,9 @@ function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): strin
 
 const simply = (enabled: boolean) => [`secrets_encryption_config: {enabled: ${enabled}}`];
 
+/** As the user has asked RKE for automatic reload. */
+const reloads = 'extra_args: {encryption-provider-config-automatic-reload: "true"}';
+
 /** As RKE 1.6 makes it: 32 hexadecimal characters as the key's bytes. */
 const firstKey: Key = {
   provider: 'aescbc',
@@ -149,7 +152,10 @@ export class MemoryLab {
       ...(text === undefined ? {} : { providerFile: `${text}\n` }),
     });
     this.store = new MemoryStore(initialState(nodes, text));
-    this.configs = { on: configFor(nodes, simply(true)), off: configFor(nodes, simply(false)) };
+    this.configs = {
+      on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])]),
+      off: configFor(nodes, simply(false)),
+    };
     this.enabled = options.encrypted ?? false;
     for (let i = 1; i <= (options.secrets ?? 5); i += 1) this.create(`secret-${i}`);
   }

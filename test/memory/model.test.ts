@@ -36,7 +36,7 @@ function open(options: Partial<ModelOptions> = {}): void {
     model,
     new Effects({ clock }),
   )({
-    config: {} as never,
+    config: { raw: {} } as never,
     nodes: [],
     ca: '',
     admin: { cert: '', key: '' },
@@ -398,6 +398,19 @@ describe('hosts', () => {
 });
 
 describe('etcd', () => {
+  it('is up while more than half of its own members are, whatever becomes of the other nodes', async () => {
+    const more = [...nodes, ...[4, 5, 6].map((i) => ({ name: `cp-${i}`, address: `198.51.100.${10 + i}` }))];
+    open({ nodes: more.map((node, index) => ({ ...node, etcd: index < 3 })) });
+    expect(more.map(({ name }) => model.engine(name).find('etcd') !== undefined)).toEqual([
+      ...[true, true, true, false, false, false],
+    ]);
+    const etcd = links.etcd({ endpoints: [], node: 'cp-1' });
+    for (const name of ['cp-3', 'cp-4', 'cp-5', 'cp-6']) model.powerOff(name);
+    expect((await etcd.size(signal)).quota).toBe(2 * 1024 ** 3);
+    model.powerOff('cp-2');
+    await expect(etcd.size(signal)).rejects.toMatchObject({ code: 'ETCD' });
+  });
+
   it('answers as long as most of its members run', async () => {
     const etcd = links.etcd({ endpoints: [], node: 'cp-1' });
     model.powerOff('cp-2');

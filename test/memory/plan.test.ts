@@ -18,7 +18,7 @@ async function cutOff(change: Change, nodes: 1 | 3, before: number) {
 }
 
 const pushes = ({ steps }: PlanDocument) =>
-  steps.reduce((sum, step) => sum + (step.line === 'rewrite' ? 0 : step.nodes.length), 0);
+  steps.reduce((sum, step) => sum + ('nodes' in step ? step.nodes.length : 0), 0);
 
 it.each([
   ['enable', 1],
@@ -71,19 +71,49 @@ it('a plan is carried out as it is, or refused when the world has moved', async 
   expect(ran.said).toContain(`${again.restarts} restarts`);
 });
 
-it('a rotation in a KMS is refused rather than called nothing', async () => {
-  const lab = new KmsLab({ nodes: 1 });
-  lab.asks(entry(kms('v2')));
-  await lab.done('up');
-  await expect(planOf(lab, 'rotate')).rejects.toMatchObject({ code: 'UNSUPPORTED', exitCode: 3 });
-  expect((await planOf(lab, 'up')).somethingToDo).toBe(false);
-});
-
 it('counts no restart where kube-apiserver loads a changed file by itself', async () => {
   const lab = new MemoryLab({ nodes: 3, encrypted: true, reload: true });
   const plan = await planOf(lab, 'rotate');
   expect(plan.restarts).toBe(0);
+  expect(plan).not.toHaveProperty('sparedByReload');
+  // Three lines of two waits each, and the wait for requests.
+  expect(plan.estimate).toMatchObject({
+    perReload: 60,
+    seconds: expect.toSatisfy((each) => each > 420) as number,
+  });
   expect((await lab.tsrke('rotate')).said).toContain(' 0 restarts on 3 node(s)');
+});
+
+it('tells what `reload: automatic` would spare, and that is so', async () => {
+  const lab = new MemoryLab({ nodes: 3, encrypted: true });
+  expect(await planOf(lab, 'rotate')).toMatchObject({ restarts: 9, sparedByReload: 6 });
+  expect(await planOf(lab, 'up')).not.toHaveProperty('sparedByReload');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: restart}');
+  expect(await planOf(lab, 'rotate')).not.toHaveProperty('sparedByReload');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: automatic}');
+  const plan = await planOf(lab, 'rotate');
+  expect(plan.restarts).toBe(3);
+  expect(plan).not.toHaveProperty('sparedByReload');
+  expect((await lab.tsrke('rotate')).said).toContain(' 3 restarts on 3 node(s)');
+});
+
+it.each([
+  [27, { restarts: 6 }],
+  [34, { restarts: 6, sparedByReload: 3 }],
+])('of an enable of 1.%i', async (minor, told) => {
+  const lab = new MemoryLab({ nodes: 3, minor });
+  lab.enabled = true;
+  const { restarts, sparedByReload } = await planOf(lab, 'up');
+  expect({ restarts, ...(sparedByReload === undefined ? {} : { sparedByReload }) }).toEqual(told);
+});
+
+it('a plan made before cluster.yml asks for automatic reload is one of another world', async () => {
+  const lab = new MemoryLab({ nodes: 1 });
+  lab.enabled = true;
+  const plan = await planOf(lab, 'up');
+  lab.configure('secrets_encryption_config: {enabled: true, reload: automatic}');
+  const { error } = await lab.tsrke('up', { approve: approvedBy(plan) });
+  expect(error).toMatchObject({ code: 'PLAN_STALE', details: ['cluster.yml asks for another encryption'] });
 });
 
 it('refuses a KMS that the run would refuse', async () => {

@@ -1,4 +1,4 @@
-/** Changes without a restart, and changes of nothing but extra_binds, broken off. */
+/** Changes without a restart, and changes of nothing but extra_binds or automatic reload, broken off. */
 import { expect, it } from 'vitest';
 import { breakEveryEffect, show } from './every-effect.ts';
 import type { MemoryLab } from './memory-lab.ts';
@@ -34,3 +34,30 @@ it('a change of extra_binds, broken off at every change, is finished by the same
   expect(figures.problems).toEqual([]);
   expect(figures.faults).toBeGreaterThan(20);
 });
+
+it.each([
+  ['given', 'restart', 'automatic'],
+  ['taken', 'automatic', 'restart'],
+])(
+  'automatic reload that is %s, broken off at every change, is finished by the same command',
+  async (what, from, to) => {
+    const ask = (lab: MemoryLab, reload: string) =>
+      lab.configure(`secrets_encryption_config: {enabled: true, reload: ${reload}}`);
+    const figures = await breakEveryEffect(
+      {
+        lab: { nodes: 1, encrypted: true },
+        prepare: async (lab) => {
+          ask(lab, from);
+          await lab.tsrke('up');
+          ask(lab, to);
+        },
+        command: 'up',
+        enabled: true,
+      },
+      ({ changes }) => changes,
+    );
+    show(`automatic reload ${what}, 1 node`, figures);
+    expect(figures.problems).toEqual([]);
+    expect(figures.faults).toBeGreaterThan(20);
+  },
+);

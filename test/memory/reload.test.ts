@@ -1,6 +1,6 @@
 /** kube-apiservers that load a changed file by themselves: nothing is restarted, and nothing is taken for loaded. */
-import { expect, it } from 'vitest';
-import { providerPath } from '../../src/encryption/world.ts';
+import { describe, expect, it } from 'vitest';
+import { providerFlag, providerPath } from '../../src/encryption/world.ts';
 import { MemoryLab, type LabOptions } from './memory-lab.ts';
 
 const open = (options: Partial<LabOptions> = {}) =>
@@ -56,6 +56,114 @@ it('a file that cannot be loaded is taken away again at once, and the next run g
   lab.model.reloadFails.clear();
   expect((await lab.tsrke('rotate')).error).toBeUndefined();
   expect(stored(lab)).toHaveLength(1);
+});
+
+/** kube-apiserver's whole command. */
+const words = (lab: MemoryLab) =>
+  lab.model.nodes.map(({ name }) => lab.model.engine(name).get('kube-apiserver').config.Entrypoint);
+
+/** The argument of each node's kube-apiserver. */
+const flags = (lab: MemoryLab) =>
+  lab.model.nodes.map(({ name }) => {
+    const words = lab.model.engine(name).get('kube-apiserver').config.Entrypoint ?? [];
+    return words.filter((each) => each.includes('automatic-reload'));
+  });
+
+const flag = `${providerFlag}-automatic-reload=true`;
+
+describe('`reload: automatic`', () => {
+  const ask = (lab: MemoryLab, reload: string, more: readonly string[] = []) =>
+    lab.configure(`secrets_encryption_config: {enabled: true${reload}}`, ...more);
+  const recorded = (lab: MemoryLab) => lab.store.state.tsrke.config;
+
+  it('comes with the recreation of an enable; nothing else is restarted, then or later', async () => {
+    const lab = new MemoryLab({ nodes: 3 });
+    ask(lab, ', reload: automatic');
+    lab.enabled = true;
+    expect((await lab.tsrke('up')).said).toMatch(/: \d+ rewritten, 3 restarts on 3 node/);
+    expect(flags(lab)).toEqual([[flag], [flag], [flag]]);
+    expect(recorded(lab)).toEqual({
+      services: { 'kube-api': { secrets_encryption_config: { reload: 'automatic' } } },
+    });
+    expect(JSON.stringify(lab.store.state.document)).not.toContain('reload');
+    expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+    expect((await lab.tsrke('rotate')).said).toMatch(/: \d+ rewritten, 0 restarts on 3 node/);
+  });
+
+  it.each(['', ', reload: restart'])(
+    'is given and taken by `up`, one node after the other (%s)',
+    async (without) => {
+      const lab = new MemoryLab({ nodes: 3, encrypted: true });
+      const before = words(lab);
+      ask(lab, ', reload: automatic');
+      const given = await lab.tsrke('up');
+      expect(given.said).toMatch(/: 0 rewritten, 3 restarts on 3 node/);
+      expect(given.notes).toContain('task recreate kube-apiserver as cluster.yml asks');
+      expect(flags(lab)).toEqual([[flag], [flag], [flag]]);
+      ask(lab, without);
+      // A rotation takes nothing away, and still goes without a restart.
+      expect((await lab.tsrke('rotate')).said).toMatch(/, 0 restarts on 3 node/);
+      expect((await lab.tsrke('up')).said).toMatch(/: 0 rewritten, 3 restarts on 3 node/);
+      expect(words(lab)).toEqual(before);
+      expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+    },
+  );
+
+  it('that a rotation meets first comes with its first line, and spares the others', async () => {
+    const lab = new MemoryLab({ nodes: 3, encrypted: true });
+    ask(lab, ', reload: automatic');
+    expect((await lab.tsrke('rotate')).said).toMatch(/: \d+ rewritten, 3 restarts on 3 node/);
+    expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+  });
+
+  it('taken out again leaves an argument that extra_args ask for', async () => {
+    const lab = open();
+    expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+    ask(lab, ', reload: automatic', ['extra_args: {encryption-provider-config-automatic-reload: "true"}']);
+    expect((await lab.tsrke('up')).error).toBeUndefined();
+    ask(lab, '', ['extra_args: {encryption-provider-config-automatic-reload: "true"}']);
+    expect((await lab.tsrke('up')).error).toBeUndefined();
+    expect(flags(lab)).toEqual([[flag], [flag], [flag]]);
+    expect(startedAt(lab)).toEqual(startedAt(open()));
+  });
+
+  it('goes with a disable, and comes again with an enable', async () => {
+    const lab = new MemoryLab({ nodes: 3, encrypted: true });
+    ask(lab, ', reload: automatic');
+    await lab.tsrke('up');
+    lab.configure('secrets_encryption_config: {enabled: false, reload: automatic}');
+    lab.enabled = false;
+    expect((await lab.tsrke('up')).said).toMatch(/, 3 restarts on 3 node/);
+    expect(flags(lab)).toEqual([[], [], []]);
+    expect((await lab.tsrke('up')).said).toMatch(/^nothing to do/);
+    ask(lab, ', reload: automatic');
+    lab.enabled = true;
+    expect((await lab.tsrke('up')).said).toMatch(/, 3 restarts on 3 node/);
+    expect(flags(lab)).toEqual([[flag], [flag], [flag]]);
+  });
+
+  it('is refused before anything is touched where kube-apiserver does not know it', async () => {
+    const lab = new MemoryLab({ nodes: 3, encrypted: true, minor: 25 });
+    ask(lab, ', reload: automatic');
+    const { error, effects } = await lab.tsrke('up');
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', exitCode: 3 });
+    expect(error?.message).toContain('from 1.26 on');
+    expect(effects.log.filter(({ changes, kind }) => changes && kind !== 'kube')).toEqual([]);
+    expect(lab.store.state.tsrke.serial).toBe(0);
+  });
+
+  it('with which kube-apiserver does not come up is taken back', async () => {
+    const lab = new MemoryLab({ nodes: 1, encrypted: true });
+    lab.model.startFails.set('cp-1', () =>
+      lab.model.engine('cp-1').find('old-kube-apiserver') === undefined ? undefined : 'no such flag',
+    );
+    ask(lab, ', reload: automatic');
+    expect((await lab.tsrke('up')).error?.message).toContain('it runs again with the file it had before');
+    expect(flags(lab)).toEqual([[]]);
+    lab.model.startFails.clear();
+    expect((await lab.tsrke('up')).error).toBeUndefined();
+    expect(flags(lab)).toEqual([[flag]]);
+  });
 });
 
 it('a disable takes the argument away with the file, a later enable does without it', async () => {

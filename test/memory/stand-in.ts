@@ -1,5 +1,6 @@
 /** The servers of a lab over a surface that a test makes up, and tsrke's own clients in front of them. */
 import { setMaxListeners } from 'node:events';
+import { imageSources } from '../../src/config/private-registries.ts';
 import { createEtcd } from '../../src/etcd/client.ts';
 import { loadHostKeys } from '../../src/hosts/host-keys.ts';
 import type { SshTarget } from '../../src/hosts/ssh-auth.ts';
@@ -92,6 +93,7 @@ export async function wire(
         ...(servers.bastion === undefined
           ? {}
           : { bastion: { name: 'bastion', address: '127.0.0.1', port: servers.bastion, ...login } }),
+        imageSource: imageSources({}),
         hostKeys: loadHostKeys({ recorded: {}, files: [] }),
         report,
         dialTimeout: 5_000,

@@ -30,7 +30,8 @@ afterAll(closeLabs);
 /** Under the eyes of clients: none of them meets a value that its server cannot read. */
 async function upFrom(lab: Lab): Promise<Awaited<ReturnType<Lab['tsrke']>>> {
   const clients = await lab.startClients();
-  const ran = await lab.tsrke(['up']);
+  // What libraries would say of themselves with it must not get out either.
+  const ran = await lab.tsrke(['up'], { env: { DEBUG: '*' } });
   const { hosts, bothDown } = await clients.stop();
   for (const [name, seen] of Object.entries(hosts)) {
     expect(seen, name).toMatchObject({ decryption: 0, other: [] });

@@ -81,6 +81,10 @@ describe.each([
     const starts = () => Promise.all(lab.hosts.map((host) => host.apiserverStarts()));
     const before = await starts();
     for (const host of lab.hosts) host.kms.plugin.rotate('kek-2');
+    const planned = await lab.tsrke(['encrypt', 'rotate-key', '--dry-run']);
+    expect(planned, planned.stderr).toMatchObject({ code: 2 });
+    expect(planned.stdout).toContain('its key is kek-2 by now');
+    expect(planned.stdout).toMatch(/^0 restarts, \d+ objects to rewrite/m);
     const clients = await lab.startClients();
     const ran = await lab.tsrke(['encrypt', 'rotate-key']);
     const met = await clients.stop();
@@ -90,6 +94,9 @@ describe.each([
       expect(seen, name).toMatchObject({ decryption: 0, refused: 0, other: [] });
     }
     expect(await starts()).toEqual(before);
+    const again = await lab.tsrke(['encrypt', 'rotate-key', '--dry-run']);
+    expect(again, again.stderr).toMatchObject({ code: 0 });
+    expect(again.stdout).toContain('the key that the KMS plugin has (vault: kek-2)');
     for (const host of lab.hosts) host.kms.plugin.destroy('kek-1');
     for (const host of lab.hosts) await host.reboot();
     await lab.ready();

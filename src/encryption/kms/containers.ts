@@ -1,7 +1,7 @@
 /** KMS plugins that tsrke runs itself: what is to be done about their containers on a node. Pure. */
 import { createHash } from 'node:crypto';
 import type { KmsContainer, KmsDefinition } from '../../ports.ts';
-import type { KmsProvider, ProviderFile } from '../configuration.ts';
+import { kmsProvidersIn, type KmsProvider, type ProviderFile } from '../configuration.ts';
 
 /** As cluster.yml has it. */
 export type KmsWish = Omit<KmsDefinition, 'hash'>;
@@ -38,10 +38,51 @@ export function spareContainers(
   return seen.filter(({ socket }) => wanted.every((each) => each.socket !== socket));
 }
 
+/**
+ * - `unfinished`: an exchange is under way, or was cut off.
+ * - `other-definition`: it runs, and `up` would make it anew.
+ * - `not-wanted`: cluster.yml names it no more.
+ */
+export type PluginState =
+  'running' | 'stopped' | 'missing' | 'unfinished' | 'other-definition' | 'not-wanted';
+
+/** What a node has of one plugin. */
+export interface PluginSight {
+  readonly socket: string;
+  readonly state: PluginState;
+  /** Name of its container; left out where there is none. */
+  readonly container?: string;
+}
+
+/** First those that cluster.yml names, in its order. */
+export function pluginsOn(
+  wanted: readonly Pick<KmsDefinition, 'socket' | 'hash'>[],
+  seen: readonly KmsContainer[],
+): PluginSight[] {
+  return [
+    ...wanted.map((definition): PluginSight => {
+      const { socket } = definition;
+      const there = seen.find((each) => each.socket === socket);
+      if (there === undefined) return { socket, state: 'missing' };
+      return { socket, state: stateOf(definition, there), container: there.name };
+    }),
+    ...spareContainers(wanted, seen).map(({ socket, name }): PluginSight => ({
+      socket,
+      state: 'not-wanted',
+      container: name,
+    })),
+  ];
+}
+
+function stateOf({ hash }: Pick<KmsDefinition, 'hash'>, seen: KmsContainer): PluginState {
+  if (seen.hasFormer || seen.interrupted) return 'unfinished';
+  if (!seen.running) return 'stopped';
+  return seen.hash === hash ? 'running' : 'other-definition';
+}
+
 /** The KMS providers of a file whose plugin listens at this socket. */
 export function providersAt(socket: string, file: ProviderFile | undefined): KmsProvider[] {
-  const all = (file?.entries ?? []).flatMap(({ providers }) => providers);
-  return all.flatMap((each) => (each.kind === 'kms' && each.endpoint === `unix://${socket}` ? [each] : []));
+  return kmsProvidersIn(file).filter(({ endpoint }) => endpoint === `unix://${socket}`);
 }
 
 /** What a plan is bound to: all but the values of its environment, whose hash somebody might guess from. */

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { allToTheirEnd, TsrkeError } from '../../errors.ts';
 import type { KmsPlugin, NodeName, WrappedKey } from '../../ports.ts';
 import { hostPathOf, lacking } from '../binds.ts';
-import type { KmsProvider, ProviderFile } from '../configuration.ts';
+import { kmsProvidersIn, type KmsProvider } from '../configuration.ts';
 import type { Look, MemberLook } from '../observe.ts';
 import type { Line } from '../plan.ts';
 import type { World } from '../world.ts';
@@ -30,14 +30,10 @@ export function kmsProvidersOf(lines: readonly Line[]): KmsProvider[] {
   const files = lines.flatMap((line) => ('pushes' in line ? line.pushes.map(({ file }) => file) : []));
   const found = new Map<string, KmsProvider>();
   for (const file of files) {
-    for (const each of providersOf(file))
+    for (const each of kmsProvidersIn(file))
       found.set(JSON.stringify([each.apiVersion, each.name, each.endpoint]), each);
   }
   return [...found.values()];
-}
-
-function providersOf(file: ProviderFile | undefined): KmsProvider[] {
-  return (file?.entries ?? []).flatMap(({ providers }) => providers.filter((each) => each.kind === 'kms'));
 }
 
 /**
@@ -61,7 +57,7 @@ export async function preflightKms(
       }
       const uses = usesOf(provider, members, world);
       const formers = formersOf(provider, members).map((former) => {
-        const holders = members.filter(({ file }) => providersOf(file).some((each) => isAt(each, former)));
+        const holders = members.filter(({ file }) => kmsProvidersIn(file).some((each) => isAt(each, former)));
         return { former, used: usesOf(former, holders, world) };
       });
       try {
@@ -93,7 +89,7 @@ export async function expectAnswering(
   world: Pick<World, 'plugins' | 'binds'>,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const provider of providers.filter((each) => !isAbstract(each))) {
+  for (const provider of providers) {
     await allToTheirEnd(
       usesOf(provider, members, world).map(async ({ node, plugin }) => {
         try {
@@ -112,14 +108,16 @@ type Preflight = Pick<World, 'plugins' | 'binds' | 'report'>;
 
 const pathOf = ({ endpoint }: KmsProvider) => endpoint.slice(socketScheme.length);
 
-/** Its socket is in no file system, and no forwarding of SSH leads there. */
-const isAbstract = (provider: KmsProvider) => pathOf(provider).startsWith('@');
+/** Its socket is in no file system, and no forwarding of SSH leads there. So kube-apiserver writes it, with the slash. */
+const isAbstract = (provider: KmsProvider) => pathOf(provider).startsWith('/@');
 
-function usesOf(
+/** The plugin of each of these; none where nothing can be tried. Throws KMS_UNMOUNTED. */
+export function usesOf(
   provider: KmsProvider,
   members: readonly MemberLook[],
   world: Pick<World, 'plugins' | 'binds'>,
 ): Use[] {
+  if (isAbstract(provider)) return [];
   return members.map((member) => {
     const where = mountedAt(member, provider, pathOf(provider), world);
     return { node: member.node, plugin: world.plugins.plugin(member.node, where, provider.apiVersion) };
@@ -132,7 +130,7 @@ const isAt = (a: KmsProvider, b: KmsProvider) =>
 /** Under the same name at other sockets, in the files that members have. */
 function formersOf(provider: KmsProvider, members: readonly MemberLook[]): KmsProvider[] {
   const found = new Map<string, KmsProvider>();
-  for (const each of members.flatMap(({ file }) => providersOf(file))) {
+  for (const each of members.flatMap(({ file }) => kmsProvidersIn(file))) {
     const sameName = each.apiVersion === provider.apiVersion && each.name === provider.name;
     if (sameName && each.endpoint !== provider.endpoint) found.set(each.endpoint, each);
   }

@@ -7,6 +7,7 @@ import type { KmsContainer, KmsDefinition, NodeName, TaskReport } from '../../po
 import type { ProviderFile } from '../configuration.ts';
 import { nextKmsMove, providersAt, spareContainers } from './containers.ts';
 import { expectHealthy, isFound, prove, samplesOf, stopped, tryOut, type Use } from './proof.ts';
+import { stopHere } from '../interruption.ts';
 import type { Look, MemberLook } from '../observe.ts';
 import type { PluginStep } from '../preview.ts';
 import type { World } from '../world.ts';
@@ -17,28 +18,32 @@ export interface KmsRun {
   readonly target: ProviderFile;
   /** Others of before are upgraded, and those that cluster.yml has no more removed: what `up` alone does. */
   readonly upgrades: boolean;
+  /** By node, what tsrke ran there when it began. */
+  readonly there: ReadonlyMap<NodeName, readonly KmsContainer[]>;
 }
 
-/** By node, what tsrke runs there. */
-async function kmsContainersOn(
+/** The one look at the containers of all nodes: none where nothing would be done about them. */
+export async function lookAtPlugins(
+  run: Omit<KmsRun, 'there'>,
   { members }: Pick<Look, 'members'>,
   { kmsContainers }: Pick<World, 'kmsContainers'>,
   signal: AbortSignal,
-): Promise<ReadonlyMap<NodeName, readonly KmsContainer[]>> {
+): Promise<KmsRun> {
+  if (!run.upgrades && run.wanted.length === 0) return { ...run, there: new Map() };
   const found = members.map(
     async ({ node }) => [node, await kmsContainers.list(node, signal)] as [NodeName, KmsContainer[]],
   );
-  return new Map(await Promise.all(found));
+  return { ...run, there: new Map(await Promise.all(found)) };
 }
 
 /** What `bringUpPlugins` and `removePlugins` would do. */
-export async function pluginSteps(
-  { wanted, target, upgrades }: KmsRun,
+export function pluginSteps(
+  { wanted, target, upgrades, there }: KmsRun,
   look: Look,
-  world: Pick<World, 'kmsContainers'>,
-  signal: AbortSignal,
-): Promise<{ readonly plugins: PluginStep['nodes']; readonly unplug: PluginStep['nodes'] }> {
-  const there = await kmsContainersOn(look, world, signal);
+): {
+  readonly plugins: PluginStep['nodes'];
+  readonly unplug: PluginStep['nodes'];
+} {
   const becomes = { create: 'created', exchange: 'recreated', back: 'recreated', finish: 'started' } as const;
   const plugins = wanted.flatMap((definition) =>
     inOrder(look).flatMap(({ node }) => {
@@ -66,9 +71,8 @@ export async function bringUpPlugins(
   world: World,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const there = await kmsContainersOn(look, world, signal);
   const isToDo = (node: NodeName, definition: KmsDefinition) =>
-    moveFor(definition, there.get(node) ?? [], run.upgrades) !== undefined;
+    moveFor(definition, run.there.get(node) ?? [], run.upgrades) !== undefined;
   let changed = false;
   for (const definition of run.wanted) {
     const members = inOrder(look).filter(({ node }) => isToDo(node, definition));
@@ -80,7 +84,11 @@ export async function bringUpPlugins(
       async (task) => {
         task.expects?.(members.map(({ node }) => node));
         for (const member of members) {
-          stopHere(signal, member.node);
+          stopHere(
+            signal,
+            `before the KMS plugin on ${member.node}`,
+            'run the same command again: it continues from here',
+          );
           await world.hold(signal);
           await world.report.task(member.node, (sub) => bringUp(use, member, look, run.upgrades, world, sub));
         }
@@ -91,14 +99,9 @@ export async function bringUpPlugins(
 }
 
 /** Before anything is touched: throws KMS_UNMOUNTED where a plugin was taken out that is still to be used. */
-export async function expectPluginsStay(
-  { wanted, target, upgrades }: KmsRun,
-  look: Look,
-  world: Pick<World, 'kmsContainers'>,
-  signal: AbortSignal,
-): Promise<void> {
+export function expectPluginsStay({ wanted, target, upgrades, there }: KmsRun): void {
   if (!upgrades) return;
-  for (const [node, seen] of await kmsContainersOn(look, world, signal)) {
+  for (const [node, seen] of there) {
     for (const { socket } of spareContainers(wanted, seen)) {
       const [provider] = providersAt(socket, target);
       if (provider === undefined) continue;
@@ -116,7 +119,7 @@ export async function expectPluginsStay(
 
 /** Those that cluster.yml names no more and no provider file either. Resolves to whether any was removed. */
 export async function removePlugins(
-  { wanted, target, upgrades }: KmsRun,
+  { wanted, target, upgrades, there }: KmsRun,
   look: Look,
   world: World,
   signal: AbortSignal,
@@ -124,7 +127,7 @@ export async function removePlugins(
   if (!upgrades) return false;
   const files = [target, ...look.members.map(({ file }) => file), ...look.recorded];
   let removed = false;
-  for (const [node, seen] of await kmsContainersOn(look, world, signal)) {
+  for (const [node, seen] of there) {
     for (const { name, socket } of spareContainers(wanted, seen)) {
       if (files.some((file) => providersAt(socket, file).length > 0)) continue;
       await world.hold(signal);
@@ -224,13 +227,4 @@ async function bringUp(
     node,
     next: 'see with `docker ps -a` who else is at work on this node, then run the same command again',
   });
-}
-
-function stopHere(signal: AbortSignal, node: NodeName): void {
-  if (!signal.aborted) return;
-  throw new TsrkeError(
-    'INTERRUPTED',
-    `interrupted before the KMS plugin on ${node}: the step in hand was finished and nothing is lost`,
-    { next: 'run the same command again: it continues from here' },
-  );
 }

@@ -1,6 +1,7 @@
 /** One node as a row: what runs there, and why it is not in step. Pure. */
 import type { NodeName } from '../../ports.ts';
 import { film, noFile, sameMeaning, type ProviderFile } from '../configuration.ts';
+import type { PluginSight, PluginState } from '../kms/containers.ts';
 import type { Line } from '../plan.ts';
 import type { NodeSight } from './sight.ts';
 
@@ -22,6 +23,8 @@ export interface NodeRow {
   readonly hasLoaded: 'yes' | 'no' | 'unknown';
   /** What its file holds, without key material. */
   readonly file?: string;
+  /** KMS plugins that tsrke runs; left out where neither cluster.yml nor the state has one. */
+  readonly plugins?: readonly PluginSight[];
   /** No more is to be done here for now. */
   readonly inStep: boolean;
   /** Why not, or what else is worth knowing: one line each. */
@@ -36,7 +39,12 @@ export interface JudgedNode {
 
 export interface NodeProblem {
   readonly kind:
-    'node-unreachable' | 'node-without-apiserver' | 'node-not-ready' | 'node-not-in-step' | 'file-exposed';
+    | 'node-unreachable'
+    | 'node-without-apiserver'
+    | 'node-not-ready'
+    | 'node-not-in-step'
+    | 'kms-plugin'
+    | 'file-exposed';
   readonly text: string;
 }
 
@@ -69,6 +77,7 @@ export function nodeRow(seen: NodeSight, context: RowContext): JudgedNode {
     ...(reported === undefined ? {} : { loaded: reported }),
     hasLoaded: seen.loaded,
     ...(file === undefined ? {} : { file: film(file) }),
+    ...(seen.plugins.length === 0 ? {} : { plugins: seen.plugins }),
     inStep,
     why: [...problems.map(({ text }) => text), ...remarks],
   };
@@ -98,6 +107,7 @@ function problemsOf(seen: NodeSight, context: RowContext): NodeProblem[] {
   const exposed = onDisk !== undefined && (onDisk.uid !== 0 || (onDisk.mode & 0o077) !== 0);
   return [
     ...readiness(seen),
+    ...seen.plugins.flatMap(pluginProblem),
     ...step(seen, context),
     ...(exposed
       ? [
@@ -125,6 +135,19 @@ function readiness({ container, readiness: said }: NodeSight): NodeProblem[] {
   ];
 }
 
+const pluginTexts: Readonly<Record<Exclude<PluginState, 'running'>, string>> = {
+  stopped: 'its container does not run',
+  missing: 'it has no container',
+  unfinished: 'the exchange of its container is under way, or was cut off',
+  'other-definition': 'its container is of another definition than the one in cluster.yml',
+  'not-wanted': 'cluster.yml does not name it any more',
+};
+
+function pluginProblem({ socket, state }: PluginSight): NodeProblem[] {
+  if (state === 'running') return [];
+  return [{ kind: 'kms-plugin', text: `KMS plugin at ${socket}: ${pluginTexts[state]}` }];
+}
+
 /** At most one: the first that explains the others. */
 function step(seen: NodeSight, { goal, next, open }: RowContext): NodeProblem[] {
   const { node, flag, file, fileProblem, path, loaded, container, onDisk } = seen;
@@ -141,11 +164,19 @@ function step(seen: NodeSight, { goal, next, open }: RowContext): NodeProblem[] 
   }
   const own = flag ? (file ?? noFile) : noFile;
   if (!sameMeaning(own, goal)) {
-    if (open) return not(`is still to be given the next file (${film(own)})`);
+    if (open) return not(`has ${film(own)}; its next file is still to come`);
     return not(`its file is not the one of the state: ${film(own)}`);
   }
   if (onDisk !== undefined && !flag) return not('has a provider file that no flag names');
-  return seen.binds === 'as wanted'
-    ? []
-    : not('its container has other binds than the extra_binds of cluster.yml');
+  if (seen.binds !== 'as wanted') {
+    return not('its container has other binds than the extra_binds of cluster.yml');
+  }
+  switch (seen.reloadFlag) {
+    case 'as wanted':
+      return [];
+    case 'lacking':
+      return not('its kube-apiserver runs without automatic reload, which cluster.yml asks for');
+    case 'spare':
+      return not('its kube-apiserver runs with automatic reload, which cluster.yml does not ask for');
+  }
 }

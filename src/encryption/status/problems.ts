@@ -26,6 +26,7 @@ export type ProblemKind =
   | 'node-without-apiserver'
   | 'node-not-ready'
   | 'node-not-in-step'
+  | 'kms-plugin'
   | 'file-exposed'
   | 'member-unknown'
   | 'transition-open'
@@ -63,9 +64,9 @@ export function problemsOf({ sight, goal, transition, census, rows }: ProblemsRe
   return found.map((each) => ({ ...each, next: adviceFor([each], sight, goal) }));
 }
 
-function openText({ kind, started, found, held }: OpenTransition): string {
-  if (held !== undefined) return `a rotation in steps, begun ${started ?? ''}, waits: ${heldAt[held]}`;
-  return found ?? `a change is open: ${kind}, begun ${started ?? ''}`;
+function openText({ kind, found, held }: OpenTransition): string {
+  if (held !== undefined) return `a rotation in steps waits: ${heldAt[held]}`;
+  return found ?? `a change is open: ${kind}`;
 }
 
 /** While a change is open it is no news that values lie under its old key. */

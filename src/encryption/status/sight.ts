@@ -3,6 +3,7 @@ import type { Readiness } from '../../kube/ready.ts';
 import type { ApiserverContainer, NodeFile, NodeName } from '../../ports.ts';
 import type { ProviderFile } from '../configuration.ts';
 import type { Holdings } from '../holdings.ts';
+import type { PluginSight } from '../kms/containers.ts';
 import type { MemberSeen } from '../plan.ts';
 
 export interface NodeSight {
@@ -34,6 +35,9 @@ export interface NodeSight {
   readonly metrics: string | undefined;
   readonly loaded: MemberSeen['loaded'];
   readonly binds: MemberSeen['binds'];
+  readonly reloadFlag: MemberSeen['reloadFlag'];
+  /** KMS plugins that tsrke runs, or ran; none where neither cluster.yml nor the state has one. */
+  readonly plugins: readonly PluginSight[];
 }
 
 export interface Sight {

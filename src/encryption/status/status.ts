@@ -6,6 +6,7 @@ import { recordedFiles } from '../observe.ts';
 import { effectiveFile, strip, type Line, type MemberSeen, type Seen } from '../plan.ts';
 import type { NodeSight, Sight } from './sight.ts';
 import { censusOf, ourHoldings, storedIn, type StatusCensus } from './census.ts';
+import { isBeyond } from '../steps.ts';
 import { goalOf, transitionOf, type OpenTransition } from './goal.ts';
 import { keyRows, type KeyRow } from './keys.ts';
 import { nodeRow, type NodeRow } from './nodes.ts';
@@ -50,9 +51,10 @@ export function statusOf({ sight, state, wanted, maxKeyAge }: StatusRequest): En
   const goal = goalOf(state, wanted, sight);
   const stored = storedIn(sight, [...files, ...recorded, goal.file]);
   const lines = remaining(goal.file, { members, stored, recorded });
-  const rows = sight.nodes.map((each) =>
-    nodeRow(each, { goal: goal.file, next: lines[0], open: goal.isOpen }),
-  );
+  const [line] = lines;
+  // What a step that was held leaves for another command is missing on no node.
+  const due = line === undefined || isBeyond(line.kind, goal.held) ? undefined : line;
+  const rows = sight.nodes.map((each) => nodeRow(each, { goal: goal.file, next: due, open: goal.isOpen }));
   const ours = ourHoldings(sight.stored, [goal.file, ...files]);
   const census = censusOf(sight.stored, ours, goal.file);
   const own = members.map(({ node }, index) => ({ node, file: files[index] ?? noFile }));
@@ -78,12 +80,12 @@ export function statusOf({ sight, state, wanted, maxKeyAge }: StatusRequest): En
 
 /** What the planner may count on; undefined for a node that was not seen well enough. */
 function memberOf(seen: NodeSight, state: ClusterState): MemberSeen | undefined {
-  const { node, container, failure, fileProblem, flag, file, readiness, loaded, binds } = seen;
+  const { node, container, failure, fileProblem, flag, file, readiness, loaded, binds, reloadFlag } = seen;
   if (container === undefined || failure !== undefined || fileProblem !== undefined) return undefined;
   // As observe judges: where tsrke has been before, a start that it does not know of is one in doubt.
   const doubtful = loaded === 'unknown' && state.tsrke.serial > 0;
   return {
-    ...{ node, flag, file, ready: readiness?.ready ?? false, binds },
+    ...{ node, flag, file, ready: readiness?.ready ?? false, binds, reloadFlag },
     loaded: container.interrupted || doubtful ? 'no' : loaded,
   };
 }

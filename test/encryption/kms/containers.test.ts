@@ -3,6 +3,7 @@ import {
   definitionOf,
   nextKmsMove,
   outlineOf,
+  pluginsOn,
   spareContainers,
   withoutCredentials,
 } from '../../../src/encryption/kms/containers.ts';
@@ -30,6 +31,27 @@ test.each([
   ['another one exchanged, not proved', { ...there, hash: 'other', hasFormer: true }, 'back'],
 ] as const)('%s', (_name, seen, move) => {
   expect(nextKmsMove(wanted, seen)).toBe(move);
+});
+
+test.each([
+  ['none', [], [{ socket: wish.socket, state: 'missing' }]],
+  ['as wanted', [there], 'running'],
+  ['stopped', [{ ...there, running: false }], 'stopped'],
+  ['stopped and of another definition', [{ ...there, running: false, hash: 'other' }], 'stopped'],
+  ['of another definition', [{ ...there, hash: 'other' }], 'other-definition'],
+  ['cut off', [{ ...there, interrupted: true }], 'unfinished'],
+  ['exchanged, not proved', [{ ...there, hash: 'other', hasFormer: true }], 'unfinished'],
+] as const)('a look at one that is there: %s', (_name, seen, state) => {
+  const told = typeof state === 'string' ? [{ socket: wish.socket, state, container: there.name }] : state;
+  expect(pluginsOn([wanted], seen)).toEqual(told);
+});
+
+test('a look at those that cluster.yml names no more comes last', () => {
+  const other = { ...there, socket: '/run/kms/b.sock', name: 'tsrke-kms-kms-2' };
+  expect(pluginsOn([wanted], [other, there]).map(({ state }) => state)).toEqual(['running', 'not-wanted']);
+  expect(pluginsOn([], [other])).toEqual([
+    { socket: other.socket, state: 'not-wanted', container: other.name },
+  ]);
 });
 
 test('each part of a definition makes another one, a value of its environment too', () => {

@@ -18,7 +18,7 @@ const kms: KmsProvider = {
 
 function member(node: NodeName, file: ProviderFile | undefined): MemberLook {
   return {
-    ...{ node, flag: false, file, loaded: 'yes', ready: true, binds: 'lacking' },
+    ...{ node, flag: false, file, loaded: 'yes', ready: true, binds: 'lacking', reloadFlag: 'as wanted' },
     ...{ path: '/p', onDisk: undefined, minor: 34, reload: undefined, failing: [] },
     container: {
       ...{ running: true, startedAt: '', args: [], image: '', hostname: node, interrupted: false },

@@ -1,5 +1,6 @@
 /** Given what was seen ⇒ what a person is told, and what she is to type. */
 import { expect, test } from 'vitest';
+import type { PluginState } from '../../../src/encryption/kms/containers.ts';
 import type { Sight } from '../../../src/encryption/status/sight.ts';
 import { statusOf, type EncryptionStatus } from '../../../src/encryption/status/status.ts';
 import type { Wanted } from '../../../src/encryption/wanted.ts';
@@ -21,6 +22,8 @@ interface Row {
   readonly has?: (status: EncryptionStatus) => void;
 }
 
+const plugin = (is: PluginState) => [{ socket: '/run/kms/a.sock', state: is, container: 'tsrke-kms-1' }];
+
 const rows: readonly Row[] = [
   {
     given: 'all as it should be',
@@ -37,6 +40,30 @@ const rows: readonly Row[] = [
       ]);
     },
   },
+  {
+    given: 'KMS plugins that tsrke runs, as they should be',
+    sight: sight(three('a,identity').map((each) => ({ ...each, plugins: plugin('running') }))),
+    problems: [],
+    has: ({ nodes }) => {
+      expect(nodes.map(({ plugins }) => plugins)).toEqual(Array.from({ length: 3 }, () => plugin('running')));
+    },
+  },
+  ...(
+    [
+      ['missing', /KMS plugin at \/run\/kms\/a\.sock: it has no container/],
+      ['stopped', /does not run/],
+      ['unfinished', /was cut off/],
+      ['other-definition', /another definition than the one in cluster\.yml/],
+      ['not-wanted', /does not name it any more/],
+    ] as const
+  ).map(([is, says]): Row => ({
+    given: `a KMS plugin's container that is ${is}`,
+    sight: sight(three('a,identity', node('n3', 'a,identity', { plugins: plugin(is) }))),
+    problems: ['kms-plugin n3'],
+    next: /`tsrke up` does what is left/,
+    says,
+    has: ({ nodes }) => expect(nodes.map(({ inStep }) => inStep)).toEqual([true, true, false]),
+  })),
   {
     given: 'off, and wanted so',
     sight: sight(three(''), { stored: stored({ identity: 5 }) }),
@@ -188,6 +215,20 @@ const rows: readonly Row[] = [
     says: /other binds than the extra_binds of cluster\.yml/,
   },
   {
+    given: 'a container without automatic reload, which cluster.yml asks for',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { reloadFlag: 'lacking' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /runs without automatic reload, which cluster\.yml asks for/,
+  },
+  {
+    given: 'a container with automatic reload, which nobody asks for',
+    sight: sight(three('a,identity', node('n3', 'a,identity', { reloadFlag: 'spare' }))),
+    problems: ['node-not-in-step n3'],
+    next: /`tsrke up`/,
+    says: /runs with automatic reload, which cluster\.yml does not ask for/,
+  },
+  {
     given: 'a file that others can read',
     sight: sight(
       three('a,identity', node('n3', 'a,identity', { onDisk: { sha256: '0', mode: 0o644, uid: 0 } })),
@@ -258,6 +299,25 @@ const rows: readonly Row[] = [
     sight: sight(three('a,identity'), { stale: 'the state file is older' }),
     problems: ['state-stale'],
     next: /newest state file/,
+  },
+  {
+    given: 'a rotation in steps that waits: no node lacks what its next step brings',
+    sight: sight(three('a,b,identity')),
+    state: state('a,b,identity', { ...rotation, held: 'read' }, ['a', 'b']),
+    problems: ['transition-open'],
+    next: /`tsrke encrypt rotate` is the next step/,
+    has: ({ nodes }) => {
+      expect(nodes.map(({ inStep, why }) => ({ inStep, why }))).toEqual(
+        Array.from({ length: 3 }, () => ({ inStep: true, why: [] })),
+      );
+    },
+  },
+  {
+    given: 'a rotation in steps that waits, and a node that lost what the step before brought',
+    sight: sight(three('a,b,identity', node('n3', 'a,identity'))),
+    state: state('a,b,identity', { ...rotation, held: 'read' }, ['a', 'b']),
+    problems: ['node-not-in-step n3', 'transition-open'],
+    says: /n3.*has secrets: aescbc:a,identity; its next file is still to come/s,
   },
   {
     given: 'a rotation cut off while its key is made readable',
