@@ -40,6 +40,10 @@ export const nodes = `nodes:
 - {address: 192.0.2.5, internal_address: 10.0.0.5, hostname_override: worker-1, user: u, role: [worker]}
 `;
 
+export function kubeApi(yaml: string): string {
+  return `services: {kube-api: {${yaml}}}\n`;
+}
+
 export interface Planned {
   readonly more?: string;
   readonly host?: Partial<DockerHost>;
@@ -47,8 +51,13 @@ export interface Planned {
 }
 
 /** The containers of one of `nodes`, with more of a cluster.yml. */
-export function planned(node: string, { more = '', host = {}, wish = {} }: Planned = {}): Container[] {
-  const rke = rkeOf(nodes + more);
+export function planned(node: string, { more = '', ...input }: Planned = {}): Container[] {
+  return plannedIn(nodes + more, node, input);
+}
+
+/** Likewise, of a whole cluster.yml. */
+export function plannedIn(text: string, node: string, { host = {}, wish = {} }: Planned = {}): Container[] {
+  const rke = rkeOf(text);
   const found = rke.nodes.find((each) => each.hostnameOverride === node);
   if (found === undefined) throw new Error(`no node ${node}`);
   return servicesOf(found, { ...debian, ...host }, { rke, encrypted: false, ...wish });
