@@ -5,7 +5,10 @@
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
-/** With a newline at the end; keys sorted. Long texts are not folded: what is written here has no blanks in them. */
+/**
+ * A map or list, with a newline at the end; keys are sorted. Texts of more than 80 columns with blanks in them, which Go
+ * folds, and keys that differ in the size of a number do not occur in the files that RKE writes.
+ */
 export function goYaml(value: Json): string {
   return `${block(value, '').replace(/^\n/, '')}\n`;
 }
@@ -36,39 +39,64 @@ function inEntry(item: Json, indent: string): string {
 }
 
 function inItem(item: Json, indent: string): string {
-  return block(item, indent).trimStart();
+  return block(item, indent).replace(/^\n? */, '');
 }
 
 function scalar(value: string | number | boolean | null, indent: string): string {
   if (typeof value !== 'string') return String(value);
+  if (value === '' || isOther(value) || isSpecial(value)) return quoted(value);
   if (value.includes('\n')) return literal(value, indent);
-  if (value === '' || isOther(value)) return JSON.stringify(value);
   return isPlain(value) ? value : `'${value.replaceAll("'", "''")}'`;
 }
 
 /** A text that a YAML 1.1 reader would take for something else. */
 function isOther(text: string): boolean {
   return (
-    /^(~|null|Null|NULL|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|true|True|TRUE|false|False|FALSE)$/.test(
-      text,
-    ) ||
+    /^(~|null|Null|NULL|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF)$/.test(text) ||
+    /^(true|True|TRUE|false|False|FALSE)$/.test(text) ||
     /^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$/.test(text) ||
     /^[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$/.test(text) ||
     /^[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$/.test(text) ||
     /^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$/.test(text) ||
-    /^\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?$/.test(text) ||
-    text === '<<'
+    /^\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?$/.test(text)
   );
 }
 
-function isPlain(text: string): boolean {
-  return !/^[-?:,[\]{}#&*!|>'"%@`]/.test(text.replace(/^[-?:](?=\S)/, '')) && !/: |:$| #|^ | $/.test(text);
+/** Control characters, and what lies beyond the 65 536 of YAML 1.1. */
+function isSpecial(text: string): boolean {
+  return /[^\n\u0020-\u007e\u0085\u00a0-\ud7ff\ue000-\ufefe\uff00-\ufffd]/u.test(text);
 }
 
-/** Go keeps all newlines at the end with `+`, none with `-`. */
+function quoted(text: string): string {
+  const inside = text.replace(
+    /[\\"\n\t\r]|[^\u0020-\u007e\u0085\u00a0-\ud7ff\ue000-\ufefe\uff00-\ufffd]/gu,
+    (each) => {
+      const code = each.codePointAt(0) ?? 0;
+      const hex = code.toString(16).toUpperCase();
+      const long = code > 0xffff ? `\\U${hex.padStart(8, '0')}` : `\\u${hex.padStart(4, '0')}`;
+      return short[each] ?? (code < 0x100 ? `\\x${hex.padStart(2, '0')}` : long);
+    },
+  );
+  return `"${inside}"`;
+}
+
+const short: Readonly<Record<string, string>> = {
+  '\\': '\\\\',
+  '"': '\\"',
+  '\n': '\\n',
+  '\t': '\\t',
+  '\r': '\\r',
+  '\0': '\\0',
+};
+
+function isPlain(text: string): boolean {
+  return !/^[,[\]{}#&*!|>'"%@`]|^[-?:](\s|$)|^(---|\.\.\.)/.test(text) && !/: |:$| #|^ | $/.test(text);
+}
+
+/** All newlines at the end are kept with `+`, none with `-`; the depth is told where the text begins with blanks. */
 function literal(text: string, indent: string): string {
   const end = /\n*$/.exec(text)?.[0].length ?? 0;
-  const chomping = end === 0 ? '-' : end === 1 ? '' : '+';
+  const head = `|${/^[ \n]/.test(text) ? '2' : ''}${end === 0 ? '-' : end === 1 ? '' : '+'}`;
   const lines = text.replace(/\n$/, '').split('\n');
-  return `|${chomping}${lines.map((line) => (line === '' ? '\n' : `\n${indent}  ${line}`)).join('')}`;
+  return `${head}${lines.map((line) => (line === '' ? '\n' : `\n${indent}${line}`)).join('')}`;
 }
