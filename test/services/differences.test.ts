@@ -1,8 +1,11 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { rkeConfigOf } from '../../src/config/rke-config.ts';
 import { describeDifference, differencesOf } from '../../src/services/differences.ts';
 import type { InspectedContainer } from '../../src/services/differences.ts';
+import { definitionOf } from '../../src/services/container.ts';
+import type { Container } from '../../src/services/container.ts';
 import { servicesOf } from '../../src/services/services.ts';
 import { debian, fixture, inspected, only, planned } from './inputs.ts';
 import type { Inspect } from './inputs.ts';
@@ -202,4 +205,73 @@ test('a variable that the image has too is wanted with the value that was asked 
     differencesOf(wanted, { Config: { ...Config, Env }, HostConfig: { Binds: wanted.binds } }, [path]);
   expect(of(['PATH=/opt/bin'])).toEqual([]);
   expect(of([path]).map(describeDifference)).toEqual(['environment PATH: another value']);
+});
+
+/** As Docker shows a container that was made from its definition; it keeps lists in their order, RKE shuffles them. */
+function shown(container: Container, shuffled: <T>(list: readonly T[]) => T[]): InspectedContainer {
+  const { Image, Env, HostConfig, Entrypoint, Cmd } = definitionOf(container) as {
+    readonly Image: string;
+    readonly Env: readonly string[];
+    readonly Entrypoint?: readonly string[];
+    readonly Cmd?: readonly string[];
+    readonly HostConfig: { readonly Binds: readonly string[]; readonly SecurityOpt: readonly string[] };
+  };
+  const isArgument = (word: string) => word.startsWith('--');
+  return {
+    Config: {
+      Image,
+      Env: [...shuffled(Env), path],
+      Entrypoint:
+        Entrypoint === undefined
+          ? null
+          : [...Entrypoint.filter((word) => !isArgument(word)), ...shuffled(Entrypoint.filter(isArgument))],
+      Cmd: Cmd ?? null,
+    },
+    HostConfig: { Binds: shuffled(HostConfig.Binds), SecurityOpt: HostConfig.SecurityOpt },
+  };
+}
+
+test('what was made as wanted shows no difference, and one argument of it shows one', () => {
+  const name = fc.stringMatching(/^[a-z][a-z-]{0,12}$/);
+  const text = fc.string({ maxLength: 20 });
+  const extra = fc.record({
+    args: fc.dictionary(name, text, { maxKeys: 5 }),
+    arrays: fc.dictionary(name, fc.array(text, { minLength: 1, maxLength: 3 }), { maxKeys: 3 }),
+    env: fc.dictionary(fc.stringMatching(/^[A-Z_]{1,8}$/), fc.stringMatching(/^\S{0,9}$/), { maxKeys: 4 }),
+    binds: fc.uniqueArray(fc.stringMatching(/^(\/[a-z]{1,5}){1,2}:(\/[a-z]{1,5}){1,2}(:ro)?$/), {
+      maxLength: 4,
+    }),
+    seed: fc.integer(),
+  });
+  const node = rke.nodes[0];
+  if (node === undefined) throw new Error('no node');
+  const made = (service: object) => {
+    const changed = {
+      ...rke,
+      services: { ...rke.services, kubelet: { ...rke.services.kubelet, ...service } },
+    };
+    return only('kubelet', servicesOf(node, debian, { rke: changed, encrypted: true }));
+  };
+  fc.assert(
+    fc.property(extra, ({ args, arrays, env, binds, seed }) => {
+      const service = {
+        extraArgs: args,
+        extraArgsArray: arrays,
+        extraEnv: Object.entries(env).map(([key, value]) => `${key}=${value}`),
+        extraBinds: binds,
+      };
+      const shuffled = <T>(list: readonly T[]): T[] =>
+        list
+          .map((item, index) => ({ item, key: (Math.imul(index + 1, seed | 1) >>> 0) % 7919 }))
+          .sort((a, b) => a.key - b.key)
+          .map(({ item }) => item);
+      const there = shown(made(service), shuffled);
+      const same = differencesOf(made(service), there, [path]);
+      if (same.length > 0) throw new Error(JSON.stringify(same));
+      const other = { ...service, extraArgs: { ...args, 'root-dir': '/elsewhere/than/any' } };
+      const [first, ...more] = differencesOf(made(other), there, [path]).map(describeDifference);
+      if (first?.startsWith('argument --root-dir: ') !== true || more.length > 0)
+        throw new Error(String(first));
+    }),
+  );
 });
