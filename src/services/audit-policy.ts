@@ -6,10 +6,15 @@ import type { Json } from './go-yaml.ts';
 export function auditPolicyFile({ auditLog }: RkeKubeApi): string | undefined {
   const policy = auditLog?.configuration?.policy;
   if (auditLog?.enabled !== true || policy === undefined) return undefined;
-  const { metadata, ...fields } = policy as Readonly<Record<string, Json>>;
+  const { metadata, rules = null, omitManagedFields, ...fields } = policy as Readonly<Record<string, Json>>;
   const named = metadata as Readonly<Record<string, Json>> | undefined;
-  // Go's type has this field, set or not, and leaves other empty ones out.
-  return goYaml({ ...withoutEmpty(fields), metadata: { creationTimestamp: null, ...named } });
+  // Go's type has these fields, set or not, and leaves other empty ones out.
+  return goYaml({
+    ...withoutEmpty(fields),
+    ...(omitManagedFields === true && { omitManagedFields }),
+    metadata: { creationTimestamp: null, ...named },
+    rules: inside(rules),
+  });
 }
 
 function withoutEmpty(fields: Readonly<Record<string, Json>>): Record<string, Json> {

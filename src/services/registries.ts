@@ -18,8 +18,10 @@ export function registryEnv({ privateRegistries = [] }: RkeConfig, path: string)
     ...(Object.keys(auths).length > 0 && { auths }),
     ...(Object.keys(credHelpers).length > 0 && { credHelpers }),
   });
+  // Go's encoder makes JSON that can stand in HTML.
+  const escaped = config.replace(/[<>&]/g, (each) => `\\u00${each.charCodeAt(0).toString(16)}`);
   return [
-    `RKE_KUBELET_DOCKER_CONFIG=${Buffer.from(config).toString('base64')}`,
+    `RKE_KUBELET_DOCKER_CONFIG=${Buffer.from(escaped).toString('base64')}`,
     `RKE_KUBELET_DOCKER_FILE=${path}`,
   ];
 }

@@ -101,6 +101,13 @@ rules:
 `);
   });
 
+  test('one without rules', () => {
+    const own = '{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [], omitManagedFields: false}';
+    expect(policy(kubeApi(`audit_log: {enabled: true, configuration: {policy: ${own}}}`))).toBe(
+      'apiVersion: audit.k8s.io/v1\nkind: Policy\nmetadata:\n  creationTimestamp: null\nrules: []\n',
+    );
+  });
+
   test.each([
     ['no audit log', 'audit_log: {enabled: false}'],
     ["a file of one's own", 'extra_args: {audit-policy-file: /x}'],

@@ -181,7 +181,7 @@ services:
     {
       host: { operatingSystem: 'Flatcar' },
       more: `private_registries:
-- {url: r.example, user: u, password: p}
+- {url: r.example/a&b, user: u, password: p}
 - {user: hub, password: x}
 - {url: 1.dkr.ecr.example, ecr_credential_plugin: {aws_access_key_id: a}}
 `,
@@ -190,7 +190,7 @@ services:
       env: [
         'RKE_KUBELET_CRIDOCKERD=true',
         `RKE_KUBELET_DOCKER_CONFIG=${Buffer.from(
-          '{"auths":{"docker.io":{"auth":"aHViOng="},"r.example":{"auth":"dTpw"}},' +
+          '{"auths":{"docker.io":{"auth":"aHViOng="},"r.example/a\\u0026b":{"auth":"dTpw"}},' +
             '"credHelpers":{"1.dkr.ecr.example":"ecr-login"}}',
         ).toString('base64')}`,
         'RKE_KUBELET_DOCKER_FILE=/opt/rke/var/lib/kubelet/config.json',
