@@ -1,5 +1,8 @@
 /** What the containers of a node follow from, besides the node itself. */
 import { posix } from 'node:path';
+import { socketBinds } from '../config/kms-plugins.ts';
+import type { ClusterConfig } from '../config/load.ts';
+import { rkeConfigOf } from '../config/rke-config.ts';
 import type { RkeConfig, RkeNode } from '../config/rke-config.ts';
 import { kubernetesVersion, serviceOptions } from '../config/versions.ts';
 import type { KubernetesVersion } from '../config/versions.ts';
@@ -15,6 +18,16 @@ export interface ClusterWish {
   readonly joining?: ReadonlySet<string>;
   /** Text of /etc/kubernetes/cloud-config where cluster.yml does not spell it out (`customCloudProvider`). */
   readonly cloudConfig?: string;
+}
+
+/** What cluster.yml asks for. */
+export function wishOf(config: ClusterConfig, encrypted: boolean): ClusterWish {
+  const rke = rkeConfigOf(config);
+  return {
+    rke,
+    encrypted,
+    socketBinds: socketBinds(config.kmsPlugins, rke.services.kubeApi.extraBinds ?? []),
+  };
 }
 
 /** Of `docker info`, what containers depend on. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadConfig } from '../../src/config/load.ts';
+import type { ClusterConfig } from '../../src/config/load.ts';
 import { rkeConfigOf } from '../../src/config/rke-config.ts';
 import type { RkeConfig } from '../../src/config/rke-config.ts';
 import type { ClusterWish, DockerHost } from '../../src/services/cluster.ts';
@@ -21,15 +22,19 @@ export const debian: DockerHost = {
   selinux: false,
 };
 
-export function rkeOf(text: string): RkeConfig {
+export function configOf(text: string): ClusterConfig {
   const folder = mkdtempSync(join(tmpdir(), 'tsrke-services-'));
   try {
     const path = join(folder, 'cluster.yml');
     writeFileSync(path, text);
-    return rkeConfigOf(loadConfig(path));
+    return loadConfig(path);
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+export function rkeOf(text: string): RkeConfig {
+  return rkeConfigOf(configOf(text));
 }
 
 export const nodes = `nodes:
@@ -79,6 +84,7 @@ export function valuesOf(container: Container, argument: string): string[] {
 
 export interface Inspect {
   readonly Name: string;
+  readonly State: { readonly Running: boolean };
   readonly Config: {
     readonly Image: string;
     readonly Entrypoint: string[] | null;

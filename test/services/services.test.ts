@@ -1,10 +1,11 @@
 /** Containers that the fixtures do not show, and what they have besides arguments. */
 import { describe, expect, test } from 'vitest';
-import { dockerHostOf } from '../../src/services/cluster.ts';
+import { dockerHostOf, wishOf } from '../../src/services/cluster.ts';
 import { definitionOf } from '../../src/services/container.ts';
 import type { Container, ServiceName } from '../../src/services/container.ts';
 import { serviceNames } from '../../src/services/container.ts';
-import { debian, inspected, kubeApi, only, planned, plannedIn } from './inputs.ts';
+import { servicesOf } from '../../src/services/services.ts';
+import { configOf, debian, inspected, kubeApi, nodes, only, planned, plannedIn } from './inputs.ts';
 import type { Planned } from './inputs.ts';
 
 const controlplane: ServiceName[] = [
@@ -250,6 +251,21 @@ services:
   ],
 ])('%s (%s)', (_, name, { node = 'cp-1', ...input }, wanted) => {
   expect(only(name, planned(node, input))).toMatchObject(wanted);
+});
+
+test('the sockets of KMS plugins that tsrke runs are mounted, each folder once', () => {
+  const plugins = '[{image: k:1, socket: /var/run/a/s.sock}, {image: k:2, socket: /var/run/b/s.sock}]';
+  const encryption = `secrets_encryption_config: {enabled: true, kms_plugin: ${plugins}}`;
+  const wish = wishOf(
+    configOf(nodes + kubeApi(`${encryption}, extra_binds: ["/var/run/a:/var/run/a"]`)),
+    true,
+  );
+  const node = wish.rke.nodes.find((each) => each.hostnameOverride === 'cp-1');
+  if (node === undefined) throw new Error('no node');
+  expect(only('kube-apiserver', servicesOf(node, debian, wish)).binds).toEqual([
+    ...['/etc/kubernetes:/etc/kubernetes', '/var/log/kube-audit:/var/log/kube-audit'],
+    ...['/var/run/b:/var/run/b', '/var/run/a:/var/run/a'],
+  ]);
 });
 
 test('with a prefix, only what RKE keeps there is moved', () => {
