@@ -111,10 +111,10 @@ function environment(
   asked: readonly string[],
   imageEnv: readonly string[],
 ): ContainerDifference[] {
-  const wanted = variables(asked);
-  const ofImage = [...variables(imageEnv)].filter(([name]) => !wanted.has(name));
+  // What was asked for stands in the place of the image's.
+  const wanted = new Map([...variables(imageEnv), ...variables(asked)]);
   const hidden = (values: readonly string[]) => values.map(() => '[redacted]');
-  return differing(variables(there), new Map([...ofImage, ...wanted])).map(({ name, from, to }) => ({
+  return differing(variables(there), wanted).map(({ name, from, to }) => ({
     kind: 'environment' as const,
     ...{ name, from: hidden(from), to: hidden(to) },
   }));

@@ -366,3 +366,12 @@ services: {etcd: {external_urls: [https://e1.example:2379, https://e2.example:23
   expect(valuesOf(api, 'etcd-prefix')).toEqual(['/mine']);
   expect(valuesOf(api, 'etcd-keyfile')).toEqual(['/etc/kubernetes/ssl/kube-etcd-client-key.pem']);
 });
+
+test('a name is nothing to advertise, and makes the names of certificates', () => {
+  const text = 'nodes: [{address: CP.example, hostname_override: cp, user: u, role: [controlplane, etcd]}]\n';
+  const containers = plannedIn(text, 'cp');
+  expect(valuesOf(only('kube-apiserver', containers), 'advertise-address')).toEqual([]);
+  expect(valuesOf(only('etcd', containers), 'cert-file')).toEqual([
+    '/etc/kubernetes/ssl/kube-etcd-cp-example.pem',
+  ]);
+});
