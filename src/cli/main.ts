@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
 import type { Shell } from './completion.ts';
+import { addConfigCommand, isConfigCommand } from './config-command.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
@@ -36,12 +37,16 @@ const program = new Command('tsrke')
   .description(
     'Kubernetes clusters on Docker hosts the RKE way, with encryption of secrets at rest done right',
   )
-  .version(`tsrke ${version}`, '-v, --version', 'print the version')
   .option('-d, --debug', 'show each SSH, Docker, kube and etcd call with its time; never key material')
   .helpOption('-h, --help', 'show this help; each command has its own')
   .helpCommand('help [command]', 'show the help of a command')
   .configureHelp({ showGlobalOptions: true })
   .exitOverride();
+
+// `config --version` is RKE's, and names a version of Kubernetes: the program's own option would come before it.
+if (!isConfigCommand(process.argv.slice(2))) {
+  program.version(`tsrke ${version}`, '-v, --version', 'print the version');
+}
 
 const common = (
   command: Command,
@@ -313,6 +318,8 @@ addHelp(validate, {
   environment: ['RKE_CONFIG'],
   more: 'What it refuses kube-apiserver would refuse at its start, in the same words.',
 });
+
+addConfigCommand(program);
 
 const lab = program
   .command('lab')

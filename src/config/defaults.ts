@@ -125,11 +125,10 @@ function admission(api: Struct, since: (minor: number) => boolean): void {
   if (isMap(api['extraArgs']) && 'admission-control-config-file' in api['extraArgs']) return;
   const limit = api['eventRateLimit'];
   if (isMap(limit) && limit['enabled'] === true) {
-    // Kubernetes' internal type, which has no JSON names of its own.
     limit['configuration'] ??= {
       kind: 'Configuration',
       apiVersion: 'eventratelimit.admission.k8s.io/v1alpha1',
-      Limits: [{ Type: 'Server', QPS: 5000, Burst: 20000, CacheSize: 0 }],
+      limits: [{ type: 'Server', qps: 5000, burst: 20000 }],
     };
   }
   if (since(23)) fill(api, { podSecurityConfiguration: 'privileged' });

@@ -25,15 +25,84 @@ export interface RkeService {
   readonly image?: string;
   readonly extraArgs?: Readonly<Record<string, string>>;
   readonly extraArgsArray?: Readonly<Record<string, readonly string[]>>;
+  readonly extraBinds?: readonly string[];
+  readonly extraEnv?: readonly string[];
   readonly [key: string]: unknown;
+}
+
+export interface RkeEtcd extends RkeService {
+  /** Of an etcd outside the cluster; `path` is its prefix. */
+  readonly externalUrls?: readonly string[];
+  readonly path?: string;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly snapshot?: boolean;
+  readonly retention?: string;
+  readonly creation?: string;
+  readonly backupConfig?: RkeBackups;
+}
+
+export interface RkeBackups {
+  readonly intervalHours?: number;
+  /** How many snapshots are kept. */
+  readonly retention?: number;
+  readonly s3BackupConfig?: Readonly<Record<string, string>> | null;
+}
+
+export interface RkeKubeApi extends RkeService {
+  readonly serviceClusterIpRange?: string;
+  readonly serviceNodePortRange?: string;
+  readonly podSecurityConfiguration?: string;
+  readonly alwaysPullImages?: boolean;
+  readonly auditLog?: {
+    readonly enabled?: boolean;
+    readonly configuration?: {
+      readonly maxAge?: number;
+      readonly maxBackup?: number;
+      readonly maxSize?: number;
+      readonly path?: string;
+      readonly format?: string;
+      readonly policy?: Readonly<Record<string, unknown>>;
+    };
+  };
+  readonly admissionConfiguration?: { readonly plugins?: readonly Readonly<Record<string, unknown>>[] };
+  readonly eventRateLimit?: {
+    readonly enabled?: boolean;
+    readonly configuration?: Readonly<Record<string, unknown>>;
+  };
+}
+
+export interface RkeKubelet extends RkeService {
+  readonly clusterDomain?: string;
+  readonly clusterDnsServer?: string;
+  readonly infraContainerImage?: string;
+  readonly failSwapOn?: boolean;
+  readonly generateServingCertificate?: boolean;
+}
+
+export interface RkeServices {
+  readonly etcd: RkeEtcd;
+  readonly kubeApi: RkeKubeApi;
+  readonly kubeController: RkeService & {
+    readonly clusterCidr?: string;
+    readonly serviceClusterIpRange?: string;
+  };
+  readonly scheduler: RkeService;
+  readonly kubelet: RkeKubelet;
+  readonly kubeproxy: RkeService;
+}
+
+export interface RkeRegistry {
+  readonly url?: string;
+  readonly user?: string;
+  readonly password?: string;
+  readonly ecrCredentialPlugin?: unknown;
 }
 
 /** The keys that tsrke reads have types; all others of RKE are there too. */
 export interface RkeConfig {
   readonly nodes: readonly RkeNode[];
-  readonly services: Readonly<
-    Record<'etcd' | 'kubeApi' | 'kubeController' | 'scheduler' | 'kubelet' | 'kubeproxy', RkeService>
-  >;
+  readonly services: RkeServices;
   /** By RKE's JSON keys (`podInfraContainer`). For a version not in the catalogue only what cluster.yml says. */
   readonly systemImages: Readonly<Record<string, string>>;
   readonly sshAgentAuth: boolean;
@@ -41,6 +110,22 @@ export interface RkeConfig {
   readonly kubernetesVersion: string;
   readonly clusterName: string;
   readonly prefixPath: string;
+  /** Null before Kubernetes 1.24 where nothing was said. */
+  readonly enableCriDockerd?: boolean | null;
+  readonly criDockerdStreamServerAddress?: string;
+  readonly criDockerdStreamServerPort?: string;
+  readonly authorization?: { readonly mode?: string };
+  readonly authentication?: {
+    readonly sans?: readonly string[];
+    readonly webhook?: { readonly configFile?: string; readonly cacheTimeout?: string };
+  };
+  readonly cloudProvider?: {
+    readonly name?: string;
+    readonly useInstanceMetadataHostname?: boolean;
+    readonly customCloudProvider?: string;
+  };
+  readonly dns?: { readonly nodelocal?: { readonly ipAddress?: string } };
+  readonly privateRegistries?: readonly RkeRegistry[];
   readonly [key: string]: unknown;
 }
 

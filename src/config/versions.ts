@@ -46,6 +46,12 @@ export function kubernetesVersion(version: string): KubernetesVersion | undefine
   };
 }
 
+/** The newest of each minor version, oldest first. */
+export function newestVersions(): string[] {
+  const newest = new Map(knownVersions.map((known) => [known.split('.', 2).join('.'), known]));
+  return [...newest.values()];
+}
+
 /** True when `version` is 1.`minor` or later. */
 export function atLeast(version: KubernetesVersion, minor: number): boolean {
   return version.major > 1 || (version.major === 1 && version.minor >= minor);

@@ -146,6 +146,12 @@ test.each<[string, string, string, unknown]>([
     { enabled: false, s3BackupConfig: null },
   ],
   [
+    'a limit of events without numbers gets them',
+    'services: {kube-api: {event_rate_limit: {enabled: true}}}\n',
+    'services.kubeApi.eventRateLimit.configuration.limits',
+    [{ type: 'Server', qps: 5000, burst: 20000 }],
+  ],
+  [
     "no pod security with an admission file of one's own",
     'services: {kube-api: {extra_args: {admission-control-config-file: /x}}}\n',
     'services.kubeApi.podSecurityConfiguration',

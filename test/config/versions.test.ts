@@ -5,6 +5,7 @@ import {
   defaultVersion,
   knownVersions,
   kubernetesVersion,
+  newestVersions,
   runsOnDocker,
   serviceOptions,
 } from '../../src/config/versions.ts';
@@ -38,6 +39,10 @@ describe('the catalogue', () => {
     ['v1.24.2-rancher1-1', 'etcd', 'rancher/mirrored-coreos-etcd:v3.5.4'],
     ['v1.24.8-rancher1-1', 'alpine', 'rancher/rke-tools:v0.1.88'],
     ['v1.30.5-rancher1-1', 'nginxProxy', 'rancher/rke-tools:v0.1.103'],
+    ['v1.24.2-rancher1-1', 'kubedns', 'rancher/mirrored-k8s-dns-kube-dns:1.21.1'],
+    ['v1.29.9-rancher1-1', 'weaveNode', 'weaveworks/weave-kube:2.8.1'],
+    ['v1.30.2-rancher1-1', 'weaveNode', undefined],
+    ['v1.30.4-rancher1-1', 'aciHostContainer', 'noiro/aci-containers-host:6.0.4.3.81c2369'],
   ])('%s has %s %s', (known, image, wanted) => {
     expect(version(known).systemImages[image]).toBe(wanted);
   });
@@ -65,6 +70,20 @@ describe('the catalogue', () => {
     ['my own', '99.0.0', true],
   ])('%s runs on Docker %s: %s', (kubernetes, docker, wanted) => {
     expect(runsOnDocker(kubernetes, docker)).toBe(wanted);
+  });
+
+  test('knows the arguments and Docker versions of each minor version that it has', () => {
+    for (const known of newestVersions()) {
+      expect(serviceOptions(version(known))).toHaveProperty('kubelet.authorization-mode', 'Webhook');
+      expect(runsOnDocker(known, '0.9.1')).toBe(false);
+    }
+  });
+
+  test('has one newest version of each minor version', () => {
+    const newest = newestVersions();
+    expect(newest.map((each) => version(each).minor)).toEqual([24, 25, 26, 27, 28, 29, 30]);
+    expect(newest[0]).toBe('v1.24.17-rancher1-1');
+    expect(newest.at(-1)).toBe(defaultVersion);
   });
 
   test('knows nothing of a minor version beyond it', () => {
