@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
 import { rkeConfigOf } from '../config/rke-config.ts';
 import type { Json, JsonObject, RkeHalf } from '../state/rkestate.ts';
-import type { Bundle } from './certificates.ts';
+import type { Bundle } from '../certificates/bundle.ts';
 
 /** How a lab's cluster.yml begins: a file without it is somebody's own. */
 export const labMark = '# A lab';

@@ -5,7 +5,8 @@ import { newKey } from '../encryption/key.ts';
 import { systemClock } from '../provision/links.ts';
 import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
-import { createBundle, type Bundle } from './certificates.ts';
+import type { Bundle } from '../certificates/bundle.ts';
+import { createBundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
 import { LabModel, type ModelOptions } from './model.ts';
@@ -84,12 +85,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         ? renderProviderFile(managedFile(newKey('aescbc', new Set())))
         : encryption.providerFile;
 
-  const bundle = await createBundle({
-    nodes,
-    clusterName,
-    server: `https://${addresses[0] ?? ''}:6443`,
-    kubeconfig: './kube_config_cluster.yml',
-  });
+  const bundle = await createBundle({ nodes, clusterName });
   const model = new LabModel({
     nodes,
     clock: systemClock,
