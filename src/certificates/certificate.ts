@@ -1,6 +1,6 @@
 /** What a certificate says, and whether a CA has signed it. */
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
-import { elements, ipText, oid, type Element } from './der.ts';
+import { elements, inside, ipText, oid } from './der.ts';
 import type { AltNames } from './x509.ts';
 
 export interface Certificate {
@@ -23,16 +23,15 @@ export function readCertificate(pem: string): Certificate | undefined {
     const [body] = elements(inside(x509.raw));
     const fields = elements(body?.content ?? Buffer.alloc(0)).filter(({ tag }) => tag !== 0xa0);
     const [, , issuer, , subject] = fields;
-    const extensions = fields.find(({ tag }) => tag === 0xa3);
+    const extensions = fields.find(({ tag }) => tag === 0xa3)?.content;
     if (issuer === undefined || subject === undefined) return undefined;
-    const valueOf = extensionsIn(extensions);
-    const keyId = valueOf('2.5.29.14');
+    const keyId = extensionIn(extensions, '2.5.29.14');
     return {
       x509,
       subject: subject.whole,
       issuer: issuer.whole,
       keyId: keyId === undefined ? undefined : inside(keyId),
-      names: namesIn(valueOf('2.5.29.17')),
+      names: namesIn(extensions),
       notBefore: new Date(x509.validFrom),
       notAfter: new Date(x509.validTo),
     };
@@ -56,28 +55,22 @@ export function isSignedBy(certificate: Certificate, ca: Certificate): boolean {
   return certificate.issuer.equals(ca.subject) && certificate.x509.verify(ca.x509.publicKey);
 }
 
-/** The content of the one element there is. */
-function inside(der: Buffer): Buffer {
-  return elements(der)[0]?.content ?? Buffer.alloc(0);
-}
-
-function extensionsIn(field: Element | undefined): (id: string) => Buffer | undefined {
-  const all = field === undefined ? [] : elements(inside(field.content));
-  return (id) => {
-    const wanted = oid(id);
-    for (const { content } of all) {
-      const parts = elements(content);
-      // Its value is last, behind `critical` where that is said.
-      if (parts[0]?.whole.equals(wanted) === true) return parts.at(-1)?.content;
-    }
-    return undefined;
-  };
-}
-
-function namesIn(value: Buffer | undefined): AltNames {
+/** The alternative names in a list of extensions, in DER. */
+export function namesIn(extensions: Buffer | undefined): AltNames {
+  const value = extensionIn(extensions, '2.5.29.17');
   const all = value === undefined ? [] : elements(inside(value));
   return {
     dns: all.filter(({ tag }) => tag === 0x82).map(({ content }) => content.toString('latin1')),
     ip: all.filter(({ tag }) => tag === 0x87).map(({ content }) => ipText(content)),
   };
+}
+
+function extensionIn(extensions: Buffer | undefined, id: string): Buffer | undefined {
+  const wanted = oid(id);
+  for (const { content } of extensions === undefined ? [] : elements(inside(extensions))) {
+    const parts = elements(content);
+    // Its value is last, behind `critical` where that is said.
+    if (parts[0]?.whole.equals(wanted) === true) return parts.at(-1)?.content;
+  }
+  return undefined;
 }

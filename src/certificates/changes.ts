@@ -147,7 +147,8 @@ function externalNames({ externalEtcd }: CertifiedCluster): string[] {
   return externalEtcd === undefined ? [] : Object.values(externalEtcdNames);
 }
 
-function isEnding(notAfter: Date, now: Date): boolean {
+/** It ends within 30 days, or has. */
+export function isEnding(notAfter: Date, now: Date): boolean {
   return notAfter.getTime() - now.getTime() <= renewBefore;
 }
 

@@ -90,6 +90,11 @@ export function elements(from: Buffer): Element[] {
   return found;
 }
 
+/** The content of the one element there is. */
+export function inside(der: Buffer): Buffer {
+  return elements(der)[0]?.content ?? Buffer.alloc(0);
+}
+
 /** 4 or 16 bytes of an address that `net.isIP` takes. */
 export function ipBytes(address: string): Buffer {
   if (isIPv4(address)) return Buffer.from(address.split('.').map(Number));

@@ -134,7 +134,8 @@ function issuerIn(made: ReadonlyMap<string, BundleElement>, { name, ca }: Leaf):
   });
 }
 
-function externalElements({ externalEtcd }: CertifiedCluster): [string, BundleElement][] {
+/** Those of an etcd outside the cluster, out of cluster.yml. Throws CONFIG_INVALID. */
+export function externalElements({ externalEtcd }: CertifiedCluster): [string, BundleElement][] {
   if (externalEtcd === undefined) return [];
   const { client, ca } = externalEtcdNames;
   const certificateOf = (pem: string, field: string) => {
