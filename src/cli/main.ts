@@ -5,9 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Action } from '../encryption/target.ts';
-import type { RequestFlags } from './certificates.ts';
 import type { Shell } from './completion.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
+import { addFileCommands } from './file-commands.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
 import type { ValidateFlags } from './validate.ts';
@@ -312,34 +312,7 @@ addHelp(validate, {
   more: 'What it refuses kube-apiserver would refuse at its start, in the same words.',
 });
 
-const cert = program.command('cert').description('certificates of the cluster');
-addHelp(cert, {
-  examples: [['tsrke cert generate-csr', 'requests for a CA of your own']],
-});
-
-const generateCsr = cert
-  .command('generate-csr')
-  .description('keys and requests for the certificates of the cluster, for a CA of your own; reaches no node')
-  .addOption(
-    new Option('--config <file>', 'the cluster they are for').env('RKE_CONFIG').default('cluster.yml'),
-  )
-  .option('--cert-dir <dir>', 'where they are kept (default: cluster_certs, beside cluster.yml)')
-  .option('--ignore-unknown-keys', 'leave keys of cluster.yml that nobody knows alone, as RKE does')
-  .action(async (flags: RequestFlags) => {
-    const { generateRequests } = await import('./certificates.ts');
-    process.stdout.write(`${await generateRequests(flags)}\n`);
-  });
-addHelp(generateCsr, {
-  examples: [
-    ['tsrke cert generate-csr', 'into ./cluster_certs'],
-    ['tsrke cert generate-csr --cert-dir ca/in', 'somewhere else'],
-  ],
-  exitCodes: [0, 1, 3],
-  environment: ['RKE_CONFIG'],
-  more:
-    'Run it again after a change of cluster.yml: keys stay, and so do requests that\n' +
-    'still ask for the right names.',
-});
+addFileCommands(program, { common, isDebug, loadOptions, version });
 
 const lab = program
   .command('lab')

@@ -1,11 +1,12 @@
 /** The memory lab: a cluster of the model behind real protocols, and the folder that its operator would have. */
+import type { Bundle } from '../certificates/bundle.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
 import { systemClock } from '../provision/links.ts';
 import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
-import type { Bundle } from '../certificates/bundle.ts';
+import type { Host } from './host.ts';
 import { createBundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
@@ -95,6 +96,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     ...(providerFile === undefined ? {} : { providerFile }),
     ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
+  for (const { name } of nodes) deployCertificates(model.host(name), bundle);
   const user = createSshKey();
   const userCa = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));
@@ -145,4 +147,14 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     servers,
     close: () => servers.close(),
   };
+}
+
+/** As on nodes that are controlplane and etcd; the admin's certificate is on none. */
+function deployCertificates(host: Host, bundle: Bundle): void {
+  for (const [name, element] of Object.entries(bundle)) {
+    if (name === 'kube-admin') continue;
+    host.write(element.path, Buffer.from(element.certificatePEM));
+    host.write(element.keyPath, Buffer.from(element.keyPEM));
+    if (element.configPath !== '') host.write(element.configPath, Buffer.from(element.config));
+  }
 }

@@ -1,7 +1,7 @@
 /** All servers of a lab over one surface: for each node sshd, and behind it Docker's API, kube-apiserver and etcd. */
 import type { Duplex } from 'node:stream';
-import type { NodeName } from '../ports.ts';
 import type { Bundle } from '../certificates/bundle.ts';
+import type { NodeName } from '../ports.ts';
 import { etcdCertificateName } from './certificates.ts';
 import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';

@@ -1,0 +1,120 @@
+/** An operator whose files are gone gets them back with nothing but cluster.yml and her SSH key. */
+import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { load } from 'js-yaml';
+import { expect, it } from 'vitest';
+import { labOfFile } from '../lab/open-lab.ts';
+
+const bed = labOfFile({ hosts: 3, encryption: 'off', secrets: 20 });
+
+const enabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}';
+const kubeconfig = () => join(bed.lab.dir, 'kube_config_cluster.yml');
+const backup = () => `${bed.lab.state}.backup`;
+const text = (path: string) => readFileSync(path, 'utf8');
+
+async function tsrke(...args: string[]): Promise<string> {
+  const ran = await bed.lab.tsrke(args);
+  expect(ran.code, ran.stderr + ran.stdout).toBe(0);
+  return ran.stdout.trim();
+}
+
+function lose(): void {
+  for (const path of [bed.lab.state, backup(), kubeconfig(), `${kubeconfig()}.backup`])
+    rmSync(path, { force: true });
+}
+
+it('before tsrke has ever changed anything, the state that RKE left is brought back', async () => {
+  const before = text(bed.lab.state);
+  lose();
+  expect(await tsrke('util', 'get-state-file')).toBe(
+    'cluster.rkestate is the cluster’s own copy, read through h1',
+  );
+  expect(text(bed.lab.state)).toBe(before);
+  expect(statSync(bed.lab.state).mode & 0o777).toBe(0o600);
+  expect(existsSync(backup())).toBe(false);
+});
+
+it('an enable is cut off and the state lost: the key comes from the nodes, and the same command finishes', async () => {
+  writeFileSync(bed.lab.config, bed.clusterYml.replace('services:', enabled));
+  const cut = await bed.lab.tsrke(['up'], { killWhen: /h2 is ready/ });
+  expect(cut.signal, cut.stdout + cut.stderr).toBe('SIGKILL');
+  const before = text(bed.lab.state);
+  lose();
+  await tsrke('util', 'get-state-file');
+  expect(ring(text(bed.lab.state))).toEqual(ring(before));
+  expect(await tsrke('up')).toMatch(/^secrets are encrypted/);
+  expect([...new Set((await bed.lab.etcd.prefixes()).values())]).toHaveLength(1);
+});
+
+it('with encryption on, the state comes back as it was, keys and all, and there is nothing to do', async () => {
+  const before = text(bed.lab.state);
+  lose();
+  await tsrke('util', 'get-state-file');
+  expect(text(bed.lab.state)).toBe(before);
+  expect(await tsrke('util', 'get-state-file')).toBe(
+    'nothing to do: cluster.rkestate is as new as the cluster’s copy',
+  );
+  expect(await tsrke('up')).toContain('nothing to do');
+});
+
+it('a state file that cannot be used is replaced, and kept as the backup', async () => {
+  const before = text(bed.lab.state);
+  writeFileSync(bed.lab.state, before.slice(0, 1000));
+  expect(await tsrke('util', 'get-state-file')).toContain('the cluster’s own copy');
+  expect(text(bed.lab.state)).toBe(before);
+  expect(text(backup())).toBe(before.slice(0, 1000));
+});
+
+it('the kubeconfig comes from the state, and without one from the cluster; kube-apiserver takes it', async () => {
+  rmSync(kubeconfig(), { force: true });
+  expect(await tsrke('util', 'get-kubeconfig')).toMatch(
+    /^kube_config_cluster\.yml leads to https:\/\/.*:6443$/,
+  );
+  const before = text(kubeconfig());
+  const { users } = load(before) as { users: { user: Record<string, string> }[] };
+  const { currentState } = JSON.parse(text(bed.lab.state)) as {
+    currentState: { certificatesBundle: Record<string, { certificatePEM: string; keyPEM: string }> };
+  };
+  const admin = currentState.certificatesBundle['kube-admin'];
+  const base64 = (pem = '') => Buffer.from(pem).toString('base64');
+  expect(users[0]?.user).toEqual({
+    'client-certificate-data': base64(admin?.certificatePEM),
+    'client-key-data': base64(admin?.keyPEM),
+  });
+  expect(statSync(kubeconfig()).mode & 0o777).toBe(0o600);
+  expect(await tsrke('util', 'get-kubeconfig')).toMatch(/^nothing to do/);
+
+  lose();
+  await tsrke('util', 'get-kubeconfig');
+  expect(text(kubeconfig())).toBe(before);
+  expect(existsSync(bed.lab.state)).toBe(false);
+  await tsrke('util', 'get-state-file');
+});
+
+it('a node that is down is passed over', async () => {
+  const aside = `${bed.lab.state}.aside`;
+  renameSync(bed.lab.state, aside);
+  await bed.host.unplug();
+  try {
+    expect(await tsrke('util', 'get-state-file')).toContain('read through h2');
+  } finally {
+    await bed.host.plug();
+  }
+  expect(text(bed.lab.state)).toBe(text(aside));
+  rmSync(aside);
+});
+
+it('nothing that was said holds a key', async () => {
+  lose();
+  const said = await bed.lab.tsrke(['--debug', 'util', 'get-state-file', '--output', 'json']);
+  expect(said.code, said.stderr).toBe(0);
+  const secrets = ring(text(bed.lab.state)).map(({ secret }) => secret);
+  expect(secrets).not.toEqual([]);
+  for (const secret of secrets) expect(said.stdout + said.stderr).not.toContain(secret);
+  expect(said.stdout + said.stderr).not.toMatch(/PRIVATE KEY/);
+});
+
+function ring(state: string): { name: string; secret: string }[] {
+  const { tsrke } = JSON.parse(state) as { tsrke: { keyRing: { name: string; secret: string }[] } };
+  return tsrke.keyRing.map(({ name, secret }) => ({ name, secret }));
+}
