@@ -11,8 +11,11 @@ import type { AltNames } from './x509.ts';
 
 export interface Change {
   readonly name: string;
-  /** `kubeconfig`: the certificate stays, the admin's kubeconfig is written anew. */
-  readonly what: 'make' | 'issue again' | 'kubeconfig' | 'remove';
+  /**
+   * `issue again`: with the key that it has; `rotate`: with a new one; `kubeconfig`: the certificate stays, the admin's
+   * kubeconfig is written anew.
+   */
+  readonly what: 'make' | 'issue again' | 'rotate' | 'kubeconfig' | 'remove';
   /** For people: `it is new`, `it lacks h4`. */
   readonly why: string;
 }

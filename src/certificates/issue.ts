@@ -35,8 +35,8 @@ export async function newBundle(cluster: CertifiedCluster, source: Source = syst
 }
 
 /**
- * The bundle after these changes, which `changesFor` has found; what they do not name stays as it is, and what is
- * issued again keeps its key. Throws CERTIFICATES_INVALID where a CA's key is missing that is needed.
+ * The bundle after these changes, which `changesFor` or `rotationFor` has found; what they do not name stays as it is,
+ * and what is issued again keeps its key. Throws CERTIFICATES_INVALID where a CA's key is missing that is needed.
  */
 export async function carryOut(
   cluster: CertifiedCluster,
@@ -52,7 +52,8 @@ export async function carryOut(
   // Before any work: a CA that the user has brought may have come without its key.
   for (const leaf of leaves) if (!cas.includes(leaf.ca)) issuerIn(made, leaf);
 
-  const keys = await keysFor([...cas, ...leaves.map(({ name }) => name)], made, source);
+  const rotated = new Set(changes.filter(({ what }) => what === 'rotate').map(({ name }) => name));
+  const keys = await keysFor([...cas, ...leaves.map(({ name }) => name)], rotated, made, source);
   const keyOf = (name: string) => keys.get(name) ?? absent(name);
   for (const name of cas) made.set(name, caElement(name, keyOf(name), now));
   for (const leaf of leaves) {
@@ -63,7 +64,8 @@ export async function carryOut(
       : keyOf(leaf.name);
     made.set(leaf.name, leafElement(leaf, key, issuerIn(made, leaf), { now, serial: source.newSerial() }));
   }
-  const server = made.get('kube-apiserver');
+  // Very old clusters sign tokens with kube-apiserver's key: that of before, should it just have been rotated.
+  const server = bundle?.['kube-apiserver'] ?? made.get('kube-apiserver');
   if (named.has(tokenName) && server !== undefined)
     made.set(tokenName, elementOf(tokenName, server, { commonName: tokenName }));
   for (const [name, element] of externalElements(cluster)) if (named.has(name)) made.set(name, element);
@@ -73,16 +75,17 @@ export async function carryOut(
   return Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** The keys that there are, and new ones side by side where there are none. */
+/** The keys that there are, and new ones side by side where there are none, or none to be kept. */
 async function keysFor(
   names: readonly string[],
+  rotated: ReadonlySet<string>,
   made: ReadonlyMap<string, BundleElement>,
   source: Source,
 ): Promise<Map<string, KeyObject>> {
-  const ownKey = (name: string) => readKey(made.get(name)?.keyPEM ?? '');
+  const ownKey = (name: string) => (rotated.has(name) ? undefined : readKey(made.get(name)?.keyPEM ?? ''));
   const found = await Promise.all(
     names
-      .filter((name) => name !== 'kube-node' || ownKey(name) !== undefined)
+      .filter((name) => name !== 'kube-node' || rotated.has(name) || ownKey(name) !== undefined)
       .map(async (name) => [name, ownKey(name) ?? (await source.newKey(name))] as const),
   );
   return new Map(found);
