@@ -40,7 +40,7 @@ export async function fetchState(options: FetchOptions): Promise<Fetched> {
   const hosts = connectHosts({ nodes, bastion: config.bastion, hostKeys, report });
   const failures: TsrkeError[] = [];
   try {
-    for (const node of nodes) {
+    for (const [index, node] of nodes.entries()) {
       try {
         await hosts.connect(node.name, signal);
         const keys = await keysOn(node, hosts, report, signal);
@@ -50,7 +50,7 @@ export async function fetchState(options: FetchOptions): Promise<Fetched> {
       } catch (error) {
         const another = ['NODE_UNREACHABLE', 'DOCKER', 'APISERVER_MISSING', 'KUBE'];
         if (!(error instanceof TsrkeError) || !another.includes(error.code)) throw error;
-        report.note('warning', messageOf(error), node.name);
+        if (index + 1 < nodes.length) report.note('warning', messageOf(error), node.name);
         failures.push(error);
       }
     }
