@@ -258,20 +258,17 @@ describe('files of the cluster', () => {
   });
 
   it.each([
-    ['get-state-file', 'without a state', () => rmSync(at('cluster.rkestate'))],
-    ['get-kubeconfig', 'without a state', () => rmSync(at('cluster.rkestate'))],
-    ['get-state-file', 'with a state', () => undefined],
-  ] as const)(
-    '%s %s fails on nodes that cannot be reached, and writes nothing',
-    async (command, _with, before) => {
-      before();
-      const files = readdirSync(dir);
-      const ran = await tsrke('util', command);
-      expect(ran).toMatchObject({ code: 1, stdout: '' });
-      expect(ran.stderr).toMatch(/^h1: .*\(NODE_UNREACHABLE\)/m);
-      expect(readdirSync(dir)).toEqual(files);
-    },
-  );
+    ['get-state-file', 'without a state'],
+    ['get-kubeconfig', 'without a state'],
+    ['get-state-file', 'with a state'],
+  ] as const)('%s %s fails on nodes that cannot be reached, and writes nothing', async (command, has) => {
+    if (has === 'without a state') rmSync(at('cluster.rkestate'));
+    const files = readdirSync(dir);
+    const ran = await tsrke('util', command);
+    expect(ran).toMatchObject({ code: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^h1: .*\(NODE_UNREACHABLE\)/m);
+    expect(readdirSync(dir)).toEqual(files);
+  });
 
   it('the state is left alone while a living run holds it', async () => {
     writeFileSync(at('cluster.rkestate.lock'), JSON.stringify(thisOwner(new Date())));

@@ -2,7 +2,10 @@
 import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { load } from 'js-yaml';
-import { expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { HttpAnswer } from '../../src/lab/surface.ts';
+import type { Lab } from '../lab/lab.ts';
+import { openMemoryLab } from '../lab/memory-lab.ts';
 import { labOfFile } from '../lab/open-lab.ts';
 
 const bed = labOfFile({ hosts: 3, encryption: 'off', secrets: 20 });
@@ -112,6 +115,84 @@ it('nothing that was said holds a key', async () => {
   expect(secrets).not.toEqual([]);
   for (const secret of secrets) expect(said.stdout + said.stderr).not.toContain(secret);
   expect(said.stdout + said.stderr).not.toMatch(/PRIVATE KEY/);
+});
+
+describe('a cluster whose copy is not where it should be', () => {
+  let cluster: Lab;
+  /** What is answered to a request for the copy, by the kind that is asked for; undefined: what there is. */
+  let answers: Partial<Record<'secrets' | 'configmaps', HttpAnswer>> = {};
+  const json = (status: number, body: unknown): HttpAnswer => ({
+    ...{ status, headers: { 'content-type': 'application/json' } },
+    body: Buffer.from(JSON.stringify(body)),
+  });
+  const status = (code: number, message: string) => json(code, { kind: 'Status', code, message });
+
+  beforeAll(async () => {
+    cluster = await openMemoryLab(
+      { hosts: 1, encryption: 'off' },
+      {
+        through: (surface) => ({
+          ...{ nodes: surface.nodes, etcd: surface.etcd },
+          docker: (node, ask) => surface.docker(node, ask),
+          kube: async (node, ask) => {
+            const [, kind] = /\/(secrets|configmaps)\/full-cluster-state$/.exec(ask.path) ?? [];
+            const prepared = kind === 'secrets' || kind === 'configmaps' ? answers[kind] : undefined;
+            return prepared ?? (await surface.kube(node, ask));
+          },
+        }),
+      },
+    );
+  });
+  afterAll(() => cluster.close());
+
+  const lost = async () => {
+    rmSync(cluster.state, { force: true });
+    return await cluster.tsrke(['util', 'get-state-file']);
+  };
+
+  it('in a ConfigMap, as before RKE 1.6', async () => {
+    const before = text(cluster.state);
+    answers = {
+      secrets: status(404, 'not found'),
+      configmaps: json(200, { data: { 'full-cluster-state': JSON.stringify(JSON.parse(before)) } }),
+    };
+    expect(await lost()).toMatchObject({ code: 0 });
+    expect(text(cluster.state)).toBe(before);
+  });
+
+  it.each([
+    [
+      'nowhere',
+      { secrets: status(404, 'not found'), configmaps: status(404, 'not found') },
+      4,
+      'STATE_MISSING',
+    ],
+    ['kube-node may not read it', { secrets: status(403, 'secrets is forbidden') }, 1, 'KUBE'],
+    ['it cannot be decrypted', { secrets: status(500, 'no matching prefix found') }, 1, 'KUBE'],
+    [
+      'it was cut off',
+      {
+        secrets: json(200, { data: { 'full-cluster-state': Buffer.from('{"currentS').toString('base64') } }),
+      },
+      3,
+      'STATE_INVALID',
+    ],
+  ] as const)('%s: said in one sentence, and nothing is written', async (_where, prepared, code, name) => {
+    answers = prepared;
+    const ran = await lost();
+    expect(ran).toMatchObject({ code, stdout: '' });
+    expect(ran.stderr).toMatch(new RegExp(`\\(${name}\\)$`, 'm'));
+    expect(ran.stderr).not.toMatch(/^ {4}at /m);
+    expect(existsSync(cluster.state)).toBe(false);
+  });
+
+  it('a node that is none of RKE’s has no certificate to read it with', async () => {
+    answers = {};
+    await cluster.hosts[0]?.removeFile('/etc/kubernetes/ssl/kube-node-key.pem');
+    const ran = await lost();
+    expect(ran).toMatchObject({ code: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^h1: has no .*kube-node-key\.pem.*\(APISERVER_MISSING\)$/m);
+  });
 });
 
 function ring(state: string): { name: string; secret: string }[] {
