@@ -186,6 +186,24 @@ describe('a cluster whose copy is not where it should be', () => {
     expect(existsSync(cluster.state)).toBe(false);
   });
 
+  it('from a host that shows another key than this very state has for it: not believed', async () => {
+    answers = {};
+    expect(await lost()).toMatchObject({ code: 0 });
+    const { nodes } = load(text(cluster.config)) as { nodes: { address: string; port?: number }[] };
+    const hosts = nodes.map(({ address, port = 22 }) => [`${address}:${port}`, 'ssh-ed25519 AAAA']);
+    const tsrke = { formatVersion: 1, serial: 1, lineage: 'one', keyRing: [], loaded: {} };
+    const state = {
+      ...(JSON.parse(text(cluster.state)) as object),
+      tsrke: { ...tsrke, hostKeys: Object.fromEntries(hosts) as object },
+    };
+    const data = { 'full-cluster-state': Buffer.from(JSON.stringify(state)).toString('base64') };
+    answers = { secrets: json(200, { data }) };
+    const ran = await lost();
+    expect(ran).toMatchObject({ code: 3, stdout: '' });
+    expect(ran.stderr).toMatch(/another host key than the state that it gave records \(HOST_KEY_CHANGED\)$/m);
+    expect(existsSync(cluster.state)).toBe(false);
+  });
+
   it('a node that is none of RKE’s has no certificate to read it with', async () => {
     answers = {};
     await cluster.hosts[0]?.removeFile('/etc/kubernetes/ssl/kube-node-key.pem');
