@@ -32,7 +32,9 @@ const onBothLabs = [
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */
-const onMemoryLab = ['faults', 'at-a-glance', 'pipeline'].map((name) => `test/scenarios/${name}.test.ts`);
+const onMemoryLab = ['faults', 'at-a-glance', 'pipeline', 'lost-files'].map(
+  (name) => `test/scenarios/${name}.test.ts`,
+);
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the

@@ -3,7 +3,7 @@
  * command that the table does not know fails the test, so nothing stands in the README that nobody has tried.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { closeHosts, openRealLab, type RealLab } from './lab/real-lab.ts';
@@ -102,6 +102,29 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     const ran = await lab.tsrke(['encrypt', 'abort', '--config', 'cluster.yml']);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
     expect(new Set((await lab.etcd.prefixes()).values())).toEqual(before);
+  },
+  'tsrke util get-state-file --config cluster.yml': async () => {
+    const before = readFileSync(lab.state, 'utf8');
+    rmSync(lab.state);
+    const ran = await lab.tsrke(['util', 'get-state-file', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(JSON.parse(readFileSync(lab.state, 'utf8'))).toEqual(JSON.parse(before));
+  },
+  'tsrke util get-kubeconfig --config cluster.yml': async () => {
+    const ran = await lab.tsrke(['util', 'get-kubeconfig', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(readFileSync(join(lab.dir, 'kube_config_cluster.yml'), 'utf8')).toContain('kube-admin');
+  },
+  'tsrke cert generate-csr --config cluster.yml': async () => {
+    const ran = await lab.tsrke(['cert', 'generate-csr', '--config', 'cluster.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    const request = readFileSync(join(lab.dir, 'cluster_certs/kube-apiserver-csr.pem'), 'utf8');
+    expect(request).toMatch(/^-----BEGIN CERTIFICATE REQUEST-----/);
+  },
+  'tsrke config --system-images --version v1.29.9-rancher1-1': async () => {
+    const ran = await lab.tsrke(['config', '--system-images', '--version', 'v1.29.9-rancher1-1']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran.stdout).toContain('rancher/hyperkube:v1.29.9-rancher1\n');
   },
   'tsrke encrypt validate --file provider.yaml --kubernetes-version v1.30': async () => {
     const { currentState } = JSON.parse(readFileSync(lab.state, 'utf8')) as {

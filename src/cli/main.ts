@@ -8,6 +8,7 @@ import type { Action } from '../encryption/target.ts';
 import type { Shell } from './completion.ts';
 import { addConfigCommand, isConfigCommand } from './config-command.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
+import { addFileCommands } from './file-commands.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
 import type { ValidateFlags } from './validate.ts';
@@ -320,6 +321,7 @@ addHelp(validate, {
 });
 
 addConfigCommand(program);
+addFileCommands(program, { common, isDebug, loadOptions, version });
 
 const lab = program
   .command('lab')

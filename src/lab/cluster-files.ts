@@ -1,10 +1,10 @@
 /** What an operator of the lab's cluster has in her folder: cluster.yml, its state, the SSH key, the admin's kubeconfig. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Bundle } from '../certificates/bundle.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
 import { rkeConfigOf } from '../config/rke-config.ts';
 import type { Json, JsonObject, RkeHalf } from '../state/rkestate.ts';
-import type { Bundle } from './certificates.ts';
 import { isEtcdMember, type LabNode } from './surface.ts';
 
 /** How a lab's cluster.yml begins: a file without it is somebody's own. */

@@ -1,11 +1,13 @@
 /** The memory lab: a cluster of the model behind real protocols, and the folder that its operator would have. */
+import type { Bundle } from '../certificates/bundle.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
 import { systemClock } from '../provision/links.ts';
 import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
-import { createBundle, type Bundle } from './certificates.ts';
+import type { Host } from './host.ts';
+import { createBundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
 import { LabModel, type ModelOptions } from './model.ts';
@@ -88,12 +90,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         ? renderProviderFile(managedFile(newKey('aescbc', new Set())))
         : encryption.providerFile;
 
-  const bundle = await createBundle({
-    nodes,
-    clusterName,
-    server: `https://${addresses[0] ?? ''}:6443`,
-    kubeconfig: './kube_config_cluster.yml',
-  });
+  const bundle = await createBundle({ nodes, clusterName });
   const model = new LabModel({
     nodes,
     clock: systemClock,
@@ -103,6 +100,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     ...(providerFile === undefined ? {} : { providerFile }),
     ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
+  for (const { name } of nodes) deployCertificates(model.host(name), bundle);
   const user = createSshKey();
   const userCa = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));
@@ -153,4 +151,14 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     servers,
     close: () => servers.close(),
   };
+}
+
+/** As on nodes that are controlplane and etcd; the admin's certificate is on none. */
+function deployCertificates(host: Host, bundle: Bundle): void {
+  for (const [name, element] of Object.entries(bundle)) {
+    if (name === 'kube-admin') continue;
+    host.write(element.path, Buffer.from(element.certificatePEM));
+    host.write(element.keyPath, Buffer.from(element.keyPEM));
+    if (element.configPath !== '') host.write(element.configPath, Buffer.from(element.config));
+  }
 }

@@ -1,7 +1,8 @@
 /** All servers of a lab over one surface: for each node sshd, and behind it Docker's API, kube-apiserver and etcd. */
 import type { Duplex } from 'node:stream';
+import type { Bundle } from '../certificates/bundle.ts';
 import type { NodeName } from '../ports.ts';
-import { etcdCertificateName, type Bundle } from './certificates.ts';
+import { etcdCertificateName } from './certificates.ts';
 import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';

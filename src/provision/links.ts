@@ -76,7 +76,7 @@ export const systemClock: Clock = {
 };
 
 /** kube-apiserver's --secure-port as RKE 1.6 sets it. */
-const securePort = 6443;
+export const securePort = 6443;
 
 export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded, report }) => {
   const hostKeys = loadHostKeys({ recorded });

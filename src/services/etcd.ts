@@ -1,4 +1,5 @@
 /** etcd, and the container that takes its snapshots. */
+import { nodeCertificateName } from '../certificates/cluster.ts';
 import type { RkeBackups, RkeNode } from '../config/rke-config.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { argumentsOf } from './arguments.ts';
@@ -6,7 +7,7 @@ import { imageOf, nodesWith, tagOf } from './cluster.ts';
 import type { ServiceInput } from './cluster.ts';
 import { labelsOf, securityOptions, unique } from './component.ts';
 import type { Container } from './container.ts';
-import { caPath, certificatePath, keyPath, ownCertificate } from './paths.ts';
+import { caPath, certificatePath, keyPath } from './paths.ts';
 
 const dataFolder = '/var/lib/rancher/etcd/';
 
@@ -14,7 +15,7 @@ const dataFolder = '/var/lib/rancher/etcd/';
 export function etcdContainer(input: ServiceInput): Container {
   const { node, host, wish, options, onHost } = input;
   const service = wish.rke.services.etcd;
-  const certificate = ownCertificate('kube-etcd', node);
+  const certificate = nodeCertificateName('kube-etcd', node);
   // Without an internal address the public one may be the router's (DNAT), which nothing here can listen at.
   const listen = node.internalAddress === node.address ? '0.0.0.0' : node.internalAddress;
   const args = argumentsOf({

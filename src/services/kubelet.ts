@@ -1,3 +1,4 @@
+import { nodeCertificateName } from '../certificates/cluster.ts';
 import { isIPv4, isIPv6 } from 'node:net';
 import type { RkeConfig } from '../config/rke-config.ts';
 import { atLeast } from '../config/versions.ts';
@@ -8,7 +9,7 @@ import type { ServiceInput } from './cluster.ts';
 import { componentContainer } from './component.ts';
 import type { Container } from './container.ts';
 import { controlplaneTaint, taintText } from './node.ts';
-import { caPath, certificatePath, keyPath, kubeconfigPath, ownCertificate } from './paths.ts';
+import { caPath, certificatePath, keyPath, kubeconfigPath } from './paths.ts';
 import { registryEnv } from './registries.ts';
 
 export function kubeletContainer(input: ServiceInput): Container {
@@ -36,7 +37,7 @@ export function kubeletContainer(input: ServiceInput): Container {
 
 function baseArguments({ node, wish, version, onHost }: ServiceInput): Arguments {
   const { kubelet } = wish.rke.services;
-  const serving = ownCertificate('kube-kubelet', node);
+  const serving = nodeCertificateName('kube-kubelet', node);
   const reserved = node.role.includes('controlplane') && !node.role.includes('worker');
   return {
     ...cloudArguments(wish),

@@ -99,7 +99,7 @@ export function stale(): TsrkeError {
     'STATE_STALE',
     'the state file is older than the cluster’s own copy: another run changed the cluster',
     {
-      next: `bring the state file of that run here, or restore it from Secret kube-system/${copyName}; nothing was touched`,
+      next: `bring the state file of that run here, or run \`tsrke util get-state-file\`; nothing was touched`,
     },
   );
 }

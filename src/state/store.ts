@@ -32,6 +32,6 @@ export function stateIn(store: StateStore): ClusterState {
   const state = store.read();
   if (state !== undefined) return state;
   throw new TsrkeError('STATE_MISSING', `there is no state file ${store.where}`, {
-    next: 'bring the cluster.rkestate of this cluster here (RKE: `rke util get-state-file`); it holds the keys and certificates, and none is ever made anew for a cluster that exists',
+    next: 'bring the cluster.rkestate of this cluster here, or run `tsrke util get-state-file`; it holds the keys and certificates, and none is ever made anew for a cluster that exists',
   });
 }

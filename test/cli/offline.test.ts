@@ -1,7 +1,7 @@
 /** What tsrke refuses, and with which exit code, before or without reaching any node: the real command in a real folder. */
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -223,3 +223,55 @@ it.each([[['destroy']], [['encrypt', 'everything']], [['up', '--force']], [['up'
     expect(stderr).not.toBe('');
   },
 );
+
+describe('files of the cluster', () => {
+  const commands = [
+    ['cert', 'generate-csr'],
+    ['util', 'get-state-file'],
+    ['util', 'get-kubeconfig'],
+  ];
+
+  it.each(commands)('tsrke %s %s shows its help, and needs a cluster.yml', async (...command) => {
+    const help = await tsrke(...command, '--help');
+    expect(help).toMatchObject({ code: 0, stderr: '' });
+    expect(help.stdout).toContain(`Usage: tsrke ${command.join(' ')} [options]`);
+    expect(help.stdout).toMatch(/^Examples:\n {2}tsrke /m);
+    const ran = await tsrke(...command, '--config', 'other.yml');
+    expect(ran).toMatchObject({ code: 3, stdout: '' });
+    expect(ran.stderr).toMatch(/^other\.yml cannot be read \(CONFIG_UNREADABLE\)/m);
+  });
+
+  it('requests for certificates are made without reaching a node', async () => {
+    const ran = await tsrke('cert', 'generate-csr', '--cert-dir', 'own');
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    expect(ran.stdout).toMatch(/^8 requests and 8 new keys in own: kube-apiserver, /);
+    expect(readdirSync(at('own'))).toHaveLength(16);
+  });
+
+  it('the kubeconfig comes out of the state without reaching a node', async () => {
+    const ran = await tsrke('util', 'get-kubeconfig');
+    expect(ran).toMatchObject({
+      code: 0,
+      stdout: 'kube_config_cluster.yml leads to https://127.0.0.1:6443\n',
+    });
+    expect(statSync(at('kube_config_cluster.yml')).mode & 0o777).toBe(0o600);
+  });
+
+  it.each([
+    ['get-state-file', 'without a state'],
+    ['get-kubeconfig', 'without a state'],
+    ['get-state-file', 'with a state'],
+  ] as const)('%s %s fails on nodes that cannot be reached, and writes nothing', async (command, has) => {
+    if (has === 'without a state') rmSync(at('cluster.rkestate'));
+    const files = readdirSync(dir);
+    const ran = await tsrke('util', command);
+    expect(ran).toMatchObject({ code: 1, stdout: '' });
+    expect(ran.stderr).toMatch(/^h1: .*\(NODE_UNREACHABLE\)/m);
+    expect(readdirSync(dir)).toEqual(files);
+  });
+
+  it('the state is left alone while a living run holds it', async () => {
+    writeFileSync(at('cluster.rkestate.lock'), JSON.stringify(thisOwner(new Date())));
+    expect(await tsrke('util', 'get-state-file')).toMatchObject({ code: 4, stdout: '' });
+  });
+});

@@ -190,11 +190,19 @@ export async function createContainers(host: LabHost, count: number, options: La
 export async function seed(lab: Lab, fixture: Fixture): Promise<void> {
   const [host] = lab.hosts;
   if (host === undefined) return;
-  const create = (path: string, body: unknown) =>
-    poll(`POST ${path}`, async () => {
-      const { status, text } = await lab.kube(host, 'POST', path, body);
-      return status === 201 || status === 409 || text;
+  const send = (method: 'POST' | 'PUT', path: string, body: unknown) =>
+    poll(`${method} ${path}`, async () => {
+      const { status, text } = await lab.kube(host, method, path, body);
+      return status === 200 || status === 201 || status === 409 || text;
     });
+  const create = (path: string, body: unknown) => send('POST', path, body);
+  // kube-apiserver makes it by itself, with nobody in it; RKE puts the nodes there.
+  const rbac = 'rbac.authorization.k8s.io';
+  await send('PUT', `/apis/${rbac}/v1/clusterrolebindings/system:node`, {
+    metadata: { name: 'system:node' },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'system:node' },
+    subjects: [{ apiGroup: rbac, kind: 'Group', name: 'system:nodes' }],
+  });
   await create('/api/v1/namespaces/kube-system/secrets', {
     metadata: { name: 'full-cluster-state' },
     type: 'Opaque',

@@ -7,7 +7,8 @@ import type { SshTarget } from '../../src/hosts/ssh-auth.ts';
 import { connectHosts, type Hosts } from '../../src/hosts/ssh.ts';
 import { createKubeApi, type ClosableKubeApi } from '../../src/kube/client.ts';
 import { addressesFor } from '../../src/lab/addresses.ts';
-import { createBundle, etcdCertificateName, type Bundle } from '../../src/lab/certificates.ts';
+import type { Bundle } from '../../src/certificates/bundle.ts';
+import { createBundle, etcdCertificateName } from '../../src/lab/certificates.ts';
 import { startServers, type Servers } from '../../src/lab/servers.ts';
 import { createSshKey } from '../../src/lab/ssh-keys.ts';
 import type { HttpAnswer, LabNode, LabSurface } from '../../src/lab/surface.ts';
@@ -51,12 +52,7 @@ export async function wire(
   const { nodes: addresses, behindBastion } = await addressesFor(options.count ?? 1, options.bastion);
   const nodes = addresses.map((address, index) => ({ name: `cp-${index + 1}`, address }));
   const id = JSON.stringify(nodes);
-  const making =
-    bundles.get(id) ??
-    createBundle({
-      ...{ nodes, clusterName: 'lab', server: 'https://127.0.0.1:6443' },
-      kubeconfig: './kube_config_cluster.yml',
-    });
+  const making = bundles.get(id) ?? createBundle({ nodes, clusterName: 'lab' });
   bundles.set(id, making);
   const bundle = await making;
   const user = createSshKey();

@@ -132,7 +132,7 @@ function adviceFor(
       ),
     ].join(', ');
   if (has('state-stale') !== undefined) {
-    return 'bring the newest state file here, or restore it from Secret kube-system/full-cluster-state';
+    return 'bring the newest state file here, or run `tsrke util get-state-file`';
   }
   if (has('key-missing') !== undefined || has('value-unreadable') !== undefined) {
     return 'look for an older state file (its .backup, a snapshot) that holds the key; restart no kube-apiserver until then';
