@@ -70,7 +70,9 @@ export function planView(
 
 function changeLines({ change }: PlanDocument, width: number): string[] {
   if (change === undefined) return [];
-  return [['what', change.kind] as const, ['from', change.from] as const, ['to', change.to] as const].flatMap(
+  // The keys are those that are there: what is done is done to nodes.
+  const what = change.kind === 'adopt' ? 'bring every node in step' : change.kind;
+  return [['what', what] as const, ['from', change.from] as const, ['to', change.to] as const].flatMap(
     ([label, text]) => labelled(label, text, 8, width),
   );
 }

@@ -282,7 +282,11 @@ async function estimate(
       ...(restarts > 0 || loads + asks === 0 ? [`${perRestart} s are taken for a restart`] : []),
       ...(asks === 0 ? [] : [`${perAsk} s until every kube-apiserver has asked its KMS plugin`]),
       ...(loads === 0 ? [] : [`${perReload} s until nodes have loaded a file by themselves`]),
-      `the speed of rewriting ${measured === undefined ? 'could not be measured' : 'was measured by reading'}`,
+      ...(objects === 0
+        ? []
+        : [
+            `the speed of rewriting ${measured === undefined ? 'could not be measured' : 'was measured by reading'}`,
+          ]),
     ].join('; '),
   };
 }

@@ -116,6 +116,16 @@ test.each([64, 80, 120])('nothing is wider than %i columns', (width) => {
   }
 });
 
+test('where the keys are those that are there, nobody reads `adopt`', () => {
+  const text = planView(
+    { ...plan, change: { kind: 'adopt', from: before, to: before } },
+    undefined,
+    plain,
+    80,
+  );
+  expect(linesOf(text)).toContain('  what  bring every node in step');
+});
+
 describe('on a terminal', () => {
   const moduleOf = (name: string) => new URL(`../../dist/cli/${name}.js`, import.meta.url).href;
   let folder = '';

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { providerFlag, providerPath } from '../../src/encryption/world.ts';
 import { MemoryLab, type LabOptions } from './memory-lab.ts';
+import { planOf } from './plan-of.ts';
 
 const open = (options: Partial<LabOptions> = {}) =>
   new MemoryLab({ nodes: 3, encrypted: true, reload: true, ...options });
@@ -96,6 +97,8 @@ describe('`reload: automatic`', () => {
       const lab = new MemoryLab({ nodes: 3, encrypted: true });
       const before = words(lab);
       ask(lab, ', reload: automatic');
+      // Where nothing is rewritten, its speed is no part of the estimate.
+      expect((await planOf(lab, 'up')).estimate?.basis).toBe('10 s are taken for a restart');
       const given = await lab.tsrke('up');
       expect(given.said).toMatch(/: 0 rewritten, 3 restarts on 3 node/);
       expect(given.notes).toContain('task recreate kube-apiserver as cluster.yml asks');
