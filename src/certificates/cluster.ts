@@ -1,4 +1,4 @@
-/** Which certificates a cluster needs (rke-compat: the names, subjects, usages and alternative names of RKE 1.6). */
+/** Which certificates a cluster needs (names, subjects, usages and alternative names as RKE 1.6 has them). */
 import { isIP, isIPv4 } from 'node:net';
 import { basename, dirname } from 'node:path';
 import type { RkeConfig } from '../config/rke-config.ts';

@@ -1,4 +1,4 @@
-/** RKE's defaults (rke-compat, section 2), on rkeConfig in its JSON keys. Empty text and 0 mean "not set", as in Go. */
+/** RKE 1.6's defaults, on rkeConfig in its JSON keys. Empty text and 0 mean "not set", as in Go. */
 import { isMap } from './keys.ts';
 import { atLeast, defaultVersion } from './versions.ts';
 import type { KubernetesVersion } from './versions.ts';

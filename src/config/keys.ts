@@ -15,7 +15,7 @@ export const clusterSchema = JSON.parse(
   readFileSync(new URL('../../schemas/cluster.schema.json', import.meta.url), 'utf8'),
 ) as Schema & Record<string, unknown>;
 
-/** The keys whose name in rkestate is not their lowerCamel form (rke-compat, section 2). */
+/** The keys whose name in rkestate is not their lowerCamel form in RKE 1.6. */
 const irregular: Readonly<Record<string, string>> = {
   'kube-api': 'kubeApi',
   'kube-controller': 'kubeController',

@@ -1,4 +1,4 @@
-/** What RKE refuses beyond wrong types and words (rke-compat, section 2, "Validation"), in its order. */
+/** What RKE refuses beyond wrong types and words, in its order (RKE 1.6). */
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { isMap } from './keys.ts';

@@ -1,4 +1,4 @@
-/** With what a user proves herself to a host: RKE's rules (rke-compat, section 7). */
+/** With what a user proves herself to a host: the rules of RKE 1.6. */
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';

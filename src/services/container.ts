@@ -21,7 +21,7 @@ export type Plane = 'etcd' | 'controlplane' | 'worker';
 /** Asked on the node itself, or at the address in it; the server's certificate is not checked, as it names others. */
 export interface HealthCheck {
   readonly url: string;
-  /** Name of the certificate that the client shows (rke-compat, section 6). */
+  /** Name of the certificate that the client shows (as in RKE's bundle). */
   readonly certificate?: string;
 }
 

@@ -1,4 +1,4 @@
-/** What a node's object in Kubernetes carries by its entry in cluster.yml (rke-compat, section 10). */
+/** What a node's object in Kubernetes carries by its entry in cluster.yml, as RKE 1.6 sets it. */
 import type { RkeNode } from '../config/rke-config.ts';
 
 export interface Taint {

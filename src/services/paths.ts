@@ -1,4 +1,4 @@
-/** Where files of the services lie, as the containers see them (rke-compat, sections 6 and 9). */
+/** Where files of the services lie, as the containers see them: RKE's paths. */
 import { folder } from '../certificates/kubeconfig.ts';
 
 export const admissionPath = '/etc/kubernetes/admission.yaml';
