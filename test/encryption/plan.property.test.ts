@@ -52,6 +52,8 @@ class Cluster {
   target: ProviderFile = targets.a;
   /** What is known of loaded files as the state has it: lost with the run unless saved. */
   saved: { file: ProviderFile | undefined; starts: number }[] = [];
+  /** From the first line that is saved until a run is done. */
+  isUnderWay = false;
   readonly #events: Event[];
   /** Whether servers report the hash of what they have loaded (from 1.34). */
   readonly #reportsHash: boolean;
@@ -161,6 +163,7 @@ class Cluster {
   save(state: ProviderFile | undefined): void {
     if (state !== undefined) this.recorded = state.entries.length === 0 ? [] : [state, state];
     this.saved = this.nodes.map(({ known, starts }) => ({ file: known, starts }));
+    this.isUnderWay = true;
     this.effect('state saved');
   }
 
@@ -203,10 +206,14 @@ class Cluster {
           members: this.look(),
           stored: new Map([['secrets', [...this.stored.values()]]]),
           recorded: this.recorded,
+          isUnderWay: this.isUnderWay,
         };
         const line = nextLine(this.target, seen);
         this.story.push(`-- ${line.kind}${'state' in line ? ` ${film(line.state)}` : ''}`);
-        if (line.kind === 'done') return true;
+        if (line.kind === 'done') {
+          this.isUnderWay = false;
+          return true;
+        }
         if (line.kind === 'rewrite') {
           this.save(undefined);
           for (const object of [...this.stored.keys()]) {
@@ -244,6 +251,17 @@ class Cluster {
   }
 }
 
+/** The file of before was put back, then the new one is on the disk again, and the run dies before the restart. */
+const backAndCutOff: Event[] = [
+  { kind: 'does not come up' },
+  { kind: 'nothing' },
+  { kind: 'client', node: 0, object: 0 },
+  { kind: 'client', node: 0, object: 0 },
+  { kind: 'nothing' },
+  { kind: 'nothing' },
+  { kind: 'crash' },
+];
+
 test.each([
   ['servers that report what they have loaded', true],
   ['servers that do not', false],
@@ -265,6 +283,6 @@ test.each([
         }
       }
     }),
-    { numRuns: 2000 },
+    { numRuns: 2000, examples: [[1, backAndCutOff]] },
   );
 });
