@@ -168,8 +168,7 @@ export async function observe(
       withoutCensus([...files, ...onDisk], known.standIn);
     const again = await lookAtAll(world, state, signal);
     if (essence(members) === essence(again)) {
-      const isUnderWay = state.tsrke.transition !== undefined;
-      return { members: again, recorded, keys: [...keys.values()], isUnderWay, ...counted };
+      return { members: again, recorded, keys: [...keys.values()], ...counted };
     }
     if (attempt === 5) {
       throw new TsrkeError('NOT_PROVED', 'the controlplane nodes keep changing while they are looked at', {

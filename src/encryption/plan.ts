@@ -52,11 +52,6 @@ export interface Seen {
   readonly outdated?: ReadonlySet<string>;
   /** A person is to look at the new key as a read key first, also where one member alone could do without. */
   readonly isPrepared?: boolean;
-  /**
-   * A change was begun and is open: who does not tell what it has loaded (before 1.34) may still have the file of before,
-   * even where its disk and etcd are as wanted. Else that much is enough, and a cluster of RKE's is not restarted.
-   */
-  readonly isUnderWay?: boolean;
   /** Files that members may have loaded without its being known: what the state says they hold. */
   readonly recorded: readonly ProviderFile[];
 }
@@ -159,11 +154,9 @@ export function nextLine(target: ProviderFile, seen: Seen): Line {
     return (seen.stored.get(resource) ?? []).every((ref) => ref.id === write);
   };
   const onlyWriteKeys = resources.every(isWritten);
-  const hasLoaded = ({ loaded }: MemberSeen) =>
-    loaded === 'yes' || (loaded === 'unknown' && seen.isUnderWay !== true);
   const settled =
     onlyWriteKeys &&
-    seen.members.every((each) => asTarget(each) && hasLoaded(each) && each.ready && fits(each));
+    seen.members.every((each) => asTarget(each) && each.loaded !== 'no' && each.ready && fits(each));
   if (settled) return done;
 
   // A member that is not ready is worked on first: no other is restarted until it serves.

@@ -52,8 +52,7 @@ class Cluster {
   target: ProviderFile = targets.a;
   /** What is known of loaded files as the state has it: lost with the run unless saved. */
   saved: { file: ProviderFile | undefined; starts: number }[] = [];
-  /** From the first line that is saved until a run is done. */
-  isUnderWay = false;
+  hasSaved = false;
   readonly #events: Event[];
   /** Whether servers report the hash of what they have loaded (from 1.34). */
   readonly #reportsHash: boolean;
@@ -155,7 +154,8 @@ class Cluster {
         ready,
         binds: 'as wanted',
         reloadFlag: 'as wanted',
-        loaded: state ? 'yes' : this.#reportsHash || disk === undefined ? 'no' : 'unknown',
+        // As observe judges: once tsrke has saved a state, a start that it does not know of is one in doubt.
+        loaded: state ? 'yes' : this.#reportsHash || disk === undefined || this.hasSaved ? 'no' : 'unknown',
       };
     });
   }
@@ -163,7 +163,7 @@ class Cluster {
   save(state: ProviderFile | undefined): void {
     if (state !== undefined) this.recorded = state.entries.length === 0 ? [] : [state, state];
     this.saved = this.nodes.map(({ known, starts }) => ({ file: known, starts }));
-    this.isUnderWay = true;
+    this.hasSaved = true;
     this.effect('state saved');
   }
 
@@ -206,14 +206,10 @@ class Cluster {
           members: this.look(),
           stored: new Map([['secrets', [...this.stored.values()]]]),
           recorded: this.recorded,
-          isUnderWay: this.isUnderWay,
         };
         const line = nextLine(this.target, seen);
         this.story.push(`-- ${line.kind}${'state' in line ? ` ${film(line.state)}` : ''}`);
-        if (line.kind === 'done') {
-          this.isUnderWay = false;
-          return true;
-        }
+        if (line.kind === 'done') return true;
         if (line.kind === 'rewrite') {
           this.save(undefined);
           for (const object of [...this.stored.keys()]) {

@@ -50,8 +50,7 @@ export function statusOf({ sight, state, wanted, maxKeyAge }: StatusRequest): En
   const files = members.map((each) => effectiveFile(each, recorded));
   const goal = goalOf(state, wanted, sight);
   const stored = storedIn(sight, [...files, ...recorded, goal.file]);
-  const isUnderWay = state.tsrke.transition !== undefined;
-  const lines = remaining(goal.file, { members, stored, recorded, isUnderWay });
+  const lines = remaining(goal.file, { members, stored, recorded });
   const [line] = lines;
   // What a step that was held leaves for another command is missing on no node.
   const due = line === undefined || isBeyond(line.kind, goal.held) ? undefined : line;
