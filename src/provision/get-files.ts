@@ -1,6 +1,5 @@
 /** `tsrke util get-state-file` and `get-kubeconfig`: an operator's files, out of the state or out of the cluster itself. */
-import { chmodSync, copyFileSync, readFileSync } from 'node:fs';
-import writeFileAtomic from 'write-file-atomic';
+import { readFileSync } from 'node:fs';
 import { bundleIn } from '../certificates/bundle.ts';
 import { readCertificate } from '../certificates/certificate.ts';
 import { adminKubeconfig } from '../certificates/kubeconfig.ts';
@@ -10,6 +9,7 @@ import { keyId } from '../encryption/key.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { openTcp } from '../kube/connect.ts';
 import type { Report } from '../ports.ts';
+import { replaceFile } from '../state/file.ts';
 import { serialiseState, type ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { fetchState, type Fetched, type FetchOptions } from './fetch.ts';
@@ -76,7 +76,7 @@ export async function getKubeconfig(options: GetOptions): Promise<string> {
   });
   const former = readIfThere(path);
   if (former?.trimEnd() === text) return `nothing to do: ${path} is as it should be`;
-  await replaceFile(path, text, former !== undefined);
+  await writeKubeconfig(path, text);
   return `${path} leads to https://${address}:${securePort}${former === undefined ? '' : `; the one before it is ${path}.backup`}`;
 }
 
@@ -230,13 +230,9 @@ function readIfThere(path: string): string | undefined {
 }
 
 /** Throws STATE_WRITE, and then the file is as it was. */
-async function replaceFile(path: string, text: string, isThere: boolean): Promise<void> {
+async function writeKubeconfig(path: string, text: string): Promise<void> {
   try {
-    if (isThere) {
-      copyFileSync(path, `${path}.backup`);
-      chmodSync(`${path}.backup`, 0o600);
-    }
-    await writeFileAtomic(path, text, { mode: 0o600 });
+    await replaceFile(path, text);
   } catch (cause) {
     throw new TsrkeError('STATE_WRITE', `the kubeconfig could not be written to ${path}`, { cause });
   }

@@ -17,25 +17,30 @@ export function readState(path: string): ClusterState | undefined {
   return parseState(text, path);
 }
 
+/** As `writeState`, for any file that holds keys. Throws what the system says, and then nothing has changed. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  try {
+    copyFileSync(path, `${path}.backup`);
+    chmodSync(`${path}.backup`, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  await writeFileAtomic(path, text, { mode: 0o600 });
+  const folder = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
 /**
  * Writes the state so that a crash leaves the old file or the new one, whole: temporary file, fsync, rename, fsync
  * of the folder. The file before it becomes `PATH.backup`. Throws STATE_WRITE, and then nothing has changed.
  */
 export async function writeState(path: string, state: ClusterState): Promise<void> {
   try {
-    try {
-      copyFileSync(path, `${path}.backup`);
-      chmodSync(`${path}.backup`, 0o600);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-    await writeFileAtomic(path, serialiseState(state), { mode: 0o600 });
-    const folder = openSync(dirname(path), 'r');
-    try {
-      fsyncSync(folder);
-    } finally {
-      closeSync(folder);
-    }
+    await replaceFile(path, serialiseState(state));
   } catch (cause) {
     throw new TsrkeError('STATE_WRITE', `the state could not be written to ${path}`, {
       cause,
