@@ -9,7 +9,7 @@ import { keyId } from '../encryption/key.ts';
 import { messageOf, TsrkeError } from '../errors.ts';
 import { openTcp } from '../kube/connect.ts';
 import type { Report } from '../ports.ts';
-import { replaceFile } from '../state/file.ts';
+import { readState, replaceFile } from '../state/file.ts';
 import { serialiseState, type ClusterState } from '../state/rkestate.ts';
 import type { StateStore } from '../state/store.ts';
 import { fetchState, type Fetched, type FetchOptions } from './fetch.ts';
@@ -93,14 +93,26 @@ async function copyOfCluster(
   );
 }
 
-/** A file that cannot be used is as good as none; it is kept as the backup. */
+/**
+ * A file that cannot be used is as good as none; it is kept as the backup, unless that would cost a backup that can be
+ * used: it may have bytes of retired keys of which the copy has the names only. Throws STATE_INVALID.
+ */
 function localState(store: StateStore, report: Report): ClusterState | undefined {
   try {
     return store.read();
   } catch (error) {
     if (!(error instanceof TsrkeError) || error.code !== 'STATE_INVALID') throw error;
+    if (hasUsableBackup(store)) throw error;
     report.note('warning', messageOf(error));
     return undefined;
+  }
+}
+
+function hasUsableBackup({ where }: StateStore): boolean {
+  try {
+    return readState(`${where}.backup`) !== undefined;
+  } catch {
+    return false;
   }
 }
 

@@ -72,6 +72,18 @@ const codeOf = async (work: Promise<unknown>) => {
 };
 
 describe('the state file', () => {
+  test('that cannot be used does not take the place of a backup that can be', async () => {
+    const backup = serialiseState(ours(4));
+    writeFileSync(state(), '{');
+    writeFileSync(`${state()}.backup`, backup);
+    expect(await codeOf(getStateFile(options(ours(5))))).toBe('STATE_INVALID');
+    expect([now(), readFileSync(`${state()}.backup`, 'utf8')]).toEqual(['{', backup]);
+    writeFileSync(`${state()}.backup`, '{"truncated');
+    await getStateFile(options(ours(5)));
+    expect(parseState(now(), 'after').tsrke.serial).toBe(5);
+    expect(readFileSync(`${state()}.backup`, 'utf8')).toBe('{');
+  });
+
   test('of another run, newer: its copy comes here, the file stays as the backup, rings are united', async () => {
     const local = { ...ours(3), tsrke: { ...ours(3).tsrke, keyRing: [{ ...record, name: 'k-mine' }] } };
     put(local);
