@@ -8,7 +8,7 @@ import { expectReloadKnown } from '../encryption/automatic-reload.ts';
 import { film, noFile, writeKeyOf } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
-import { keksInSight } from '../encryption/kms/foresight.ts';
+import { keksInSight, type KekSight } from '../encryption/kms/foresight.ts';
 import {
   bringUpPlugins,
   expectPluginsStay,
@@ -112,7 +112,7 @@ async function change(
   const definitions = config.kmsPlugins.map(definitionOf);
   const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
   if (options.approve !== undefined) {
-    const keks = renews ? await keksInSight(chosen.file, decided.seen, world, signal) : [];
+    const { keks } = renews ? await lookAtKeks(decided, before, signal) : { keks: [] };
     const { reload } = cluster.world;
     options.approve({ seen: decided.seen, state: before, wanted, plugins: definitions, reload, keks });
   }
@@ -230,6 +230,19 @@ export interface Decision {
   readonly seen: Look;
   readonly now: Date;
   readonly chosen: Target;
+}
+
+/** Keys of the KMS, and the look that they were told by: etcd is counted for it, as a proof does not tell key ids. */
+export async function lookAtKeks(
+  { world, seen: before, chosen }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+): Promise<{ readonly seen: Look; readonly keks: readonly KekSight[] }> {
+  const seen =
+    before.census === undefined
+      ? await world.report.task('count key ids of the KMS in etcd', () => observe(world, state, signal))
+      : before;
+  return { seen, keks: await keksInSight(chosen.file, seen, world, signal) };
 }
 
 /** Looks, then decides on where to go: what a run and a look ahead have in common. */

@@ -3,21 +3,15 @@ import { setMaxListeners } from 'node:events';
 import { describe, differences } from '../config/differences.ts';
 import { loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { expectAcceptable } from '../encryption/acceptable.ts';
-import { localKeysOf, noFile, writeKeyOf } from '../encryption/configuration.ts';
+import { localKeysOf, noFile, writeKeyOf, type ProviderFile } from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import type { Look, MemberLook } from '../encryption/observe.ts';
-import { observe, reportsReloads } from '../encryption/observe.ts';
+import { reportsReloads } from '../encryption/observe.ts';
 import { strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
-import {
-  isRewritten,
-  keksInSight,
-  newestOf,
-  waitStepOf,
-  type KekSight,
-} from '../encryption/kms/foresight.ts';
+import { isRewritten, newestOf, waitStepOf, type KekSight } from '../encryption/kms/foresight.ts';
 import { kmsProvidersOf, preflightKms } from '../encryption/kms/preflight.ts';
 import { expectPluginsStay, lookAtPlugins, pluginSteps } from '../encryption/kms/run.ts';
 import {
@@ -40,7 +34,7 @@ import { measureRewrites } from '../kube/measure.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore, stateIn } from '../state/store.ts';
 import { connectCluster } from './cluster.ts';
-import { decide, type Decision, type Found, type Surroundings } from './encryption.ts';
+import { decide, lookAtKeks, type Decision, type Found, type Surroundings } from './encryption.ts';
 import { dueNotes } from './due.ts';
 import { quiet } from './quiet.ts';
 import type { LookOptions } from './status.ts';
@@ -80,9 +74,10 @@ export async function planChange(
     const decision = await decide(wanted, cluster, makes, options);
     const { world, chosen } = decision;
     const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
-    const { seen, keks } = renews
+    const { seen: looked, keks } = renews
       ? await lookAtKeks(decision, cluster.state, signal)
       : { seen: decision.seen, keks: [] };
+    const seen = renews ? toRenew(chosen.file, looked, keks) : looked;
     const lines = linesOf(decision, seen);
     expectAcceptable(lines, seen.members, world);
     const run = {
@@ -177,18 +172,10 @@ function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginSte
   return nodes.length === 0 ? [] : [{ line, nodes }];
 }
 
-/** etcd counted in any case: a proof does not tell key ids. */
-async function lookAtKeks(
-  { world, chosen: { file } }: Decision,
-  state: ClusterState,
-  signal: AbortSignal,
-): Promise<{ readonly seen: Look; readonly keks: readonly KekSight[] }> {
-  const seen = await world.report.task('count key ids of the KMS in etcd', () =>
-    observe(world, state, signal),
-  );
-  const keks = await keksInSight(file, seen, world, signal);
+/** With what a rotation has to store again. */
+function toRenew(file: ProviderFile, seen: Look, keks: readonly KekSight[]): Look {
   const renewal = { newest: newestOf(keks), renewed: new Set<string>() };
-  return { seen: { ...seen, outdated: outdated(file, seen, renewal) }, keks };
+  return { ...seen, outdated: outdated(file, seen, renewal) };
 }
 
 /** Why a rotation in a KMS has nothing to do. */

@@ -5,8 +5,11 @@ import { MemoryLab, type LabOptions, type Ran, type RunOptions } from './memory-
 
 export const socket = 'unix:///var/run/kmsplugin/socket.sock';
 
-export const kms = (apiVersion: 'v1' | 'v2', name = 'vault') =>
-  `{kms: {apiVersion: ${apiVersion}, name: ${name}, endpoint: '${socket}'}}`;
+/** The same plugins, where only their own node reaches them. */
+export const abstract = 'unix:///@kms';
+
+export const kms = (apiVersion: 'v1' | 'v2', name = 'vault', endpoint = socket) =>
+  `{kms: {apiVersion: ${apiVersion}, name: ${name}, endpoint: '${endpoint}'}}`;
 
 /** An entry for these resources: the providers, then identity. */
 export const entry = (provider: string, resources = 'secrets') =>
@@ -23,6 +26,7 @@ export class KmsLab extends MemoryLab {
     const moved = new Map<string, KmsPlugin>();
     const at = new Map([
       [socket, plugins],
+      [abstract, plugins],
       [socket.replace('/socket.sock', '/moved.sock'), moved],
     ]);
     super({ ...options, plugins: (node, endpoint) => at.get(endpoint)?.get(node) });

@@ -1,7 +1,7 @@
 /** The plan of a rotation in a KMS: what lies under which key id, who knows which, and the run then does just that. */
 import { expect, it } from 'vitest';
 import { approvedBy } from '../../src/provision/plan.ts';
-import { entry, kms, KmsLab } from './kms-lab.ts';
+import { abstract, entry, kms, KmsLab } from './kms-lab.ts';
 import { planOf } from './plan-of.ts';
 
 async function encrypted(version: 'v1' | 'v2' = 'v2', secrets = 5): Promise<KmsLab> {
@@ -75,6 +75,15 @@ it('plugins that differ are shown, and nobody says how many objects it would be'
   });
   expect(first).not.toHaveProperty('keys[0].keyId');
   expect(plan.steps[1]).toEqual({ line: 'rewrite', resources: [{ resource: 'secrets' }] });
+});
+
+it('is no other for the run itself, where plugins cannot be asked and etcd was proved before', async () => {
+  const lab = new KmsLab({ nodes: 3, secrets: 5 });
+  lab.asks(entry(kms('v2', 'vault', abstract)));
+  await lab.done('up');
+  const plan = await planOf(lab, 'rotate');
+  expect(plan.world.keks).toEqual({ 'kms2:vault': 'kek-1' });
+  expect((await lab.tsrke('rotate', { approve: approvedBy(plan) })).error).toBeUndefined();
 });
 
 it('is refused where the KMS has gone on since', async () => {
