@@ -33,9 +33,13 @@ export function wantedOf({ encryption, kubernetesVersion }: ClusterConfig): Want
   return { kind: 'custom', text };
 }
 
-/** RKE gives automatic reload only where `extra_args` name it: in cluster.yml now, or when it was here last. */
+/**
+ * Where cluster.yml does not say, it is RKE's to give by `extra_args`: those of cluster.yml now, or of when it was here
+ * last.
+ */
 export function wantedReload({ encryption, raw }: ClusterConfig, { document }: ClusterState): WantedReload {
   if (encryption.reload === 'automatic') return 'on';
+  if (encryption.reload === 'restart') return 'off';
   const { api } = kubeApiIn(raw);
   const services = document.currentState?.rkeConfig?.['services'] as JsonObject | undefined;
   const recorded = services?.['kubeApi'] as JsonObject | undefined;
