@@ -4,6 +4,7 @@ import { certifiedClusterOf } from '../certificates/cluster.ts';
 import { requestsFor } from '../certificates/request.ts';
 import { loadConfig } from '../config/load.ts';
 import { rkeConfigOf } from '../config/rke-config.ts';
+import { counted } from './table.ts';
 
 export interface RequestFlags {
   readonly config: string;
@@ -21,6 +22,5 @@ export async function generateRequests(flags: RequestFlags): Promise<string> {
   if (made.length === 0) return `nothing to do: the requests in ${dir} are as cluster.yml wants them`;
   await writeRequests(dir, made);
   const keys = made.filter(({ key }) => key !== undefined).length;
-  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? '' : 's'}`;
-  return `${count(made.length, 'request')} and ${count(keys, 'new key')} in ${dir}: ${made.map(({ name }) => name).join(', ')}`;
+  return `${counted(made.length, 'request')} and ${counted(keys, 'new key')} in ${dir}: ${made.map(({ name }) => name).join(', ')}`;
 }

@@ -7,7 +7,7 @@ import type { OpenTransition } from '../encryption/status/goal.ts';
 import type { EncryptionStatus } from '../encryption/status/status.ts';
 import type { StatusAnswer } from '../provision/status.ts';
 import type { Colours } from './colours.ts';
-import { table, wrap, type Row, type Sheet } from './table.ts';
+import { counted, table, wrap, type Row, type Sheet } from './table.ts';
 
 const labelWidth = 15;
 
@@ -215,5 +215,5 @@ export function span(seconds: number): string {
   ] as const;
   const [unit, size] = units.find(([, length]) => seconds >= 2 * length) ?? ['second', 1];
   const count = Math.floor(seconds / size);
-  return `${count} ${unit}${count === 1 ? '' : 's'}`;
+  return counted(count, unit);
 }

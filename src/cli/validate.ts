@@ -16,6 +16,7 @@ import {
 } from '../encryption/validation/validate.ts';
 import { completedForJudgement } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
+import { counted } from './table.ts';
 
 export interface ValidateFlags {
   readonly config: string;
@@ -77,7 +78,6 @@ function judge(
     return 3;
   }
   const errors = findings.filter(({ severity }) => severity === 'error').length;
-  const counted = (count: number, what: string) => `${count} ${what}${count === 1 ? '' : 's'}`;
   print(
     `${server} starts with this provider file: ${counted(errors, 'error')}, ${counted(findings.length - errors, 'warning')}`,
   );

@@ -58,10 +58,7 @@ export async function getKubeconfig(options: GetOptions): Promise<string> {
   const config = loadConfig(options.configPath, options);
   const local = store.read();
   if (local === undefined) report.note('info', `there is no state file ${store.where}: the cluster is asked`);
-  const { document } = local ?? (await copyOfCluster(options, config, undefined)).state;
-  const bundle = bundleIn(
-    document.currentState?.certificatesBundle ?? document.desiredState?.certificatesBundle ?? {},
-  );
+  const bundle = bundleOf(local ?? (await copyOfCluster(options, config, undefined)).state);
   const [ca, admin] = [bundle['kube-ca'], bundle['kube-admin']];
   if (ca === undefined || admin === undefined || admin.keyPEM === '') {
     throw new TsrkeError('STATE_INVALID', `${store.where} holds no certificate kube-admin`, {
@@ -197,11 +194,13 @@ function keysOf({ document }: ClusterState) {
     : localKeysOf(parseProviderFile(text, 'currentState')).filter(({ secret }) => secret.isKey);
 }
 
+function bundleOf({ document: { currentState, desiredState } }: ClusterState) {
+  return bundleIn(currentState?.certificatesBundle ?? desiredState?.certificatesBundle ?? {});
+}
+
 function sameCa(a: ClusterState, b: ClusterState): boolean {
-  const key = ({ document }: ClusterState) => {
-    const bundle = document.currentState?.certificatesBundle ?? document.desiredState?.certificatesBundle;
-    return readCertificate(bundleIn(bundle ?? {})['kube-ca']?.certificatePEM ?? '')?.x509.publicKey;
-  };
+  const key = (state: ClusterState) =>
+    readCertificate(bundleOf(state)['kube-ca']?.certificatePEM ?? '')?.x509.publicKey;
   const [ours, theirs] = [key(a), key(b)];
   return ours === undefined || theirs === undefined || ours.equals(theirs);
 }

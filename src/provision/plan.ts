@@ -27,7 +27,7 @@ import {
   type PluginStep,
   type Reloading,
 } from '../encryption/preview.ts';
-import { isRenewable, outdated } from '../encryption/kms/renewal.ts';
+import { isRenewable, nameOf, outdated } from '../encryption/kms/renewal.ts';
 import { isBeyond } from '../encryption/steps.ts';
 import { TsrkeError } from '../errors.ts';
 import { measureRewrites } from '../kube/measure.ts';
@@ -180,7 +180,7 @@ function toRenew(file: ProviderFile, seen: Look, keks: readonly KekSight[]): Loo
 
 /** Why a rotation in a KMS has nothing to do. */
 function asTheKmsHas(keks: readonly KekSight[]): string | undefined {
-  const keys = keks.map(({ stored, keyId = '' }) => `${stored.slice(stored.indexOf(':') + 1)}: ${keyId}`);
+  const keys = keks.map(({ stored, keyId = '' }) => `${nameOf(stored)}: ${keyId}`);
   return keys.length === 0
     ? undefined
     : `all that is encrypted lies under the key that the KMS plugin has (${keys.join('; ')})`;

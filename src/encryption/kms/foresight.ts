@@ -1,6 +1,5 @@
 /** What a rotation in a KMS would do, as far as plugins, kube-apiservers and etcd tell it before. Changes nothing. */
 import { TsrkeError } from '../../errors.ts';
-import { metricsOf, seenKeyIds } from '../../kube/metrics.ts';
 import type { NodeName } from '../../ports.ts';
 import {
   resourcesOf,
@@ -14,7 +13,7 @@ import type { Look } from '../observe.ts';
 import type { WaitStep } from '../preview.ts';
 import type { World } from '../world.ts';
 import { usesOf } from './preflight.ts';
-import { hashOf } from './renewal.ts';
+import { hashOf, nameOf, toldTo } from './renewal.ts';
 
 /** A KMS v2 provider that writes, and which of its keys each node works with just now. */
 export interface KekSight {
@@ -44,7 +43,7 @@ export async function keksInSight(
   }
   const told = new Map(
     await Promise.all(
-      look.members.map(async ({ node }) => [node, await toldTo(node, world, signal)] as const),
+      look.members.map(async ({ node }) => [node, (await toldTo(node, world, signal)).ids] as const),
     ),
   );
   return await Promise.all(
@@ -56,19 +55,6 @@ export async function keksInSight(
       return { stored, keyId: agreed(nodes, look), nodes };
     }),
   );
-}
-
-async function toldTo(
-  node: NodeName,
-  { kube }: World,
-  signal: AbortSignal,
-): Promise<ReturnType<typeof seenKeyIds>> {
-  try {
-    return seenKeyIds((await metricsOf(kube, node, signal)).text);
-  } catch (error) {
-    if (!(error instanceof TsrkeError) || error.code !== 'KUBE') throw error;
-    return new Map();
-  }
 }
 
 async function askPlugins(
@@ -129,7 +115,7 @@ export function waitStepOf(keks: readonly KekSight[], { census }: Look): WaitSte
   return {
     line: 'wait',
     keys: keks.map(({ stored, keyId, nodes }) => ({
-      provider: stored.slice(stored.indexOf(':') + 1),
+      provider: nameOf(stored),
       ...(keyId === undefined ? {} : { keyId }),
       nodes: nodes.map(({ node, told, plugin }) => ({
         node,

@@ -116,7 +116,7 @@ export async function agreedKeyIds(
     const end = world.clock.now().getTime() + limit;
     for (;;) {
       await world.hold(signal);
-      const answers = await Promise.all(nodes.map((node) => ask(node, world, signal)));
+      const answers = await Promise.all(nodes.map((node) => toldTo(node, world, signal)));
       const seen = answers.flatMap((answer, at) =>
         [...keys].map((key) => ({ node: nodes[at] ?? '', key, id: answer.ids.get(nameOf(key)) })),
       );
@@ -163,7 +163,8 @@ interface Seen {
   readonly id: SeenKeyId | undefined;
 }
 
-async function ask(
+/** What kube-apiserver was told by its plugins; `problem`: why it does not say. */
+export async function toldTo(
   node: NodeName,
   world: World,
   signal: AbortSignal,
@@ -219,7 +220,8 @@ function spoken(hash: string | undefined, names: ReadonlyMap<string, string>): s
   return known === undefined ? `a key id that etcd has not seen (${hash.slice(0, 19)}…)` : `key id ${known}`;
 }
 
-function nameOf(stored: string): string {
+/** Of a KMS provider, as it is called in files: `vault` of `kms2:vault`. */
+export function nameOf(stored: string): string {
   return stored.slice(stored.indexOf(':') + 1);
 }
 
