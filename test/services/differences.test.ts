@@ -101,10 +101,14 @@ test.each<[string, string, (container: Inspect) => unknown, string[]]>([
     'kube-apiserver',
     ({ Config }) => {
       const at = Config.Entrypoint?.findIndex((each) => each.startsWith('--etcd-servers=')) ?? -1;
-      Config.Entrypoint?.splice(at, 1, '--etcd-servers=https://198.51.100.12:2379');
+      Config.Entrypoint?.splice(
+        at,
+        1,
+        '--etcd-servers=https://198.51.100.12:2379,https://198.51.100.11:2379,https://198.51.100.13:2379',
+      );
     },
     [
-      'argument --etcd-servers: https://198.51.100.12:2379 in the container, ' +
+      'argument --etcd-servers: https://198.51.100.12:2379,https://198.51.100.11:2379,https://198.51.100.13:2379 in the container, ' +
         'https://198.51.100.11:2379,https://198.51.100.12:2379,https://198.51.100.13:2379 wanted',
     ],
   ],
