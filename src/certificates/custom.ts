@@ -5,9 +5,9 @@
 import { TsrkeError } from '../errors.ts';
 import { elementOf, type Bundle, type BundleElement } from './bundle.ts';
 import { isSignedBy, readCertificate, readKey, type Certificate } from './certificate.ts';
-import { adminConfig, isEnding } from './changes.ts';
+import { isEnding } from './changes.ts';
 import { leavesOf, tokenName, type CaName, type CertifiedCluster, type Leaf } from './cluster.ts';
-import { externalElements } from './issue.ts';
+import { admit, externalElements } from './issue.ts';
 import { addressIn } from './kubeconfig.ts';
 import { keyPem, type Usage } from './x509.ts';
 
@@ -65,22 +65,14 @@ export function customBundle(options: CustomOptions): CustomBundle {
   const signer = token ?? had?.[tokenName] ?? server;
   if (signer !== undefined) made.set(tokenName, elementOf(tokenName, signer, { commonName: tokenName }));
   for (const [name, element] of externalElements(cluster)) made.set(name, element);
-  const bundle = Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1)));
-  const admin = bundle['kube-admin'];
-  const config = adminConfig(cluster, bundle, addressIn(had?.['kube-admin']?.config ?? ''));
+  admit(cluster, made, addressIn(had?.['kube-admin']?.config ?? ''));
   const warnings = [...judge.warnings(now)];
   if (!hasRequestHeader) {
     warnings.push(
       `${where} has no ${requestHeader}.pem: kube-ca stands in, so whoever it certifies as ${leafOf(leaves, requestHeader)} may speak for any user`,
     );
   }
-  return {
-    bundle:
-      admin === undefined || config === ''
-        ? bundle
-        : { ...bundle, 'kube-admin': { ...admin, config, configPath: cluster.kubeconfigPath } },
-    warnings,
-  };
+  return { bundle: Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1))), warnings };
 }
 
 /** Collects what is wrong. */
