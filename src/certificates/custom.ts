@@ -9,7 +9,7 @@ import { isEnding } from './changes.ts';
 import { leavesOf, tokenName, type CaName, type CertifiedCluster, type Leaf } from './cluster.ts';
 import { admit, externalElements } from './issue.ts';
 import { addressIn } from './kubeconfig.ts';
-import { keyPem, type Usage } from './x509.ts';
+import { ids, keyPem, type Usage } from './x509.ts';
 
 export interface CustomOptions {
   readonly cluster: CertifiedCluster;
@@ -36,10 +36,7 @@ interface Pair {
 
 const requestHeader: CaName = 'kube-apiserver-requestheader-ca';
 
-const purposes: Record<Usage, readonly [id: string, words: string]> = {
-  client: ['1.3.6.1.5.5.7.3.2', 'clients (clientAuth)'],
-  server: ['1.3.6.1.5.5.7.3.1', 'servers (serverAuth)'],
-};
+const purposes: Record<Usage, string> = { client: 'clients (clientAuth)', server: 'servers (serverAuth)' };
 
 /** Throws CERTIFICATES_INVALID, with every mistake in its details. */
 export function customBundle(options: CustomOptions): CustomBundle {
@@ -110,8 +107,7 @@ class Judge {
     if (subject !== undefined) say(subject);
     const uses = purposesIn(certificate);
     for (const usage of leaf.usages) {
-      const [id, words] = purposes[usage];
-      if (uses !== undefined && !uses.includes(id)) say(`is not for ${words}`);
+      if (uses !== undefined && !uses.includes(ids[usage])) say(`is not for ${purposes[usage]}`);
     }
     const held = [...certificate.names.dns, ...certificate.names.ip];
     const lacks = [...leaf.names.dns, ...leaf.names.ip].filter((name) => !held.includes(name));
