@@ -1,6 +1,7 @@
 /** `certificatesBundle` of the state: each certificate with its key, its kubeconfig, and the names RKE has for them. */
 import type { JsonObject } from '../state/rkestate.ts';
-import { componentKubeconfig, folder } from './kubeconfig.ts';
+import { componentKubeconfig } from './kubeconfig.ts';
+import { certificatePath, keyPath, kubeconfigPath } from './paths.ts';
 
 /** All twelve fields, in RKE's order. */
 export interface BundleElement {
@@ -62,11 +63,11 @@ export function elementOf(
     commonName,
     ouName,
     envName,
-    path: `${folder}/${name}.pem`,
+    path: certificatePath(name),
     keyEnvName: `${envName}_KEY`,
-    keyPath: `${folder}/${name}-key.pem`,
+    keyPath: keyPath(name),
     configEnvName: withKubeconfig ? `KUBECFG_${envName}` : '',
-    configPath: withKubeconfig ? `${folder}/kubecfg-${name}.yaml` : '',
+    configPath: withKubeconfig ? kubeconfigPath(name) : '',
   };
 }
 

@@ -1,7 +1,7 @@
 /** What a certificate says, and whether a CA has signed it. */
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { elements, inside, ipText, oid } from './der.ts';
-import type { AltNames } from './x509.ts';
+import { ids, type AltNames } from './x509.ts';
 
 export interface Certificate {
   readonly x509: X509Certificate;
@@ -25,7 +25,7 @@ export function readCertificate(pem: string): Certificate | undefined {
     const [, , issuer, , subject] = fields;
     const extensions = fields.find(({ tag }) => tag === 0xa3)?.content;
     if (issuer === undefined || subject === undefined) return undefined;
-    const keyId = extensionIn(extensions, '2.5.29.14');
+    const keyId = extensionIn(extensions, ids.subjectKeyId);
     return {
       x509,
       subject: subject.whole,
@@ -57,7 +57,7 @@ export function isSignedBy(certificate: Certificate, ca: Certificate): boolean {
 
 /** The alternative names in a list of extensions, in DER. */
 export function namesIn(extensions: Buffer | undefined): AltNames {
-  const value = extensionIn(extensions, '2.5.29.17');
+  const value = extensionIn(extensions, ids.altNames);
   const all = value === undefined ? [] : elements(inside(value));
   return {
     dns: all.filter(({ tag }) => tag === 0x82).map(({ content }) => content.toString('latin1')),

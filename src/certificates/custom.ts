@@ -5,11 +5,11 @@
 import { TsrkeError } from '../errors.ts';
 import { elementOf, type Bundle, type BundleElement } from './bundle.ts';
 import { isSignedBy, readCertificate, readKey, type Certificate } from './certificate.ts';
-import { adminConfig, isEnding } from './changes.ts';
+import { isEnding } from './changes.ts';
 import { leavesOf, tokenName, type CaName, type CertifiedCluster, type Leaf } from './cluster.ts';
-import { externalElements } from './issue.ts';
+import { admit, externalElements } from './issue.ts';
 import { addressIn } from './kubeconfig.ts';
-import { keyPem, type Usage } from './x509.ts';
+import { ids, keyPem, type Usage } from './x509.ts';
 
 export interface CustomOptions {
   readonly cluster: CertifiedCluster;
@@ -36,10 +36,7 @@ interface Pair {
 
 const requestHeader: CaName = 'kube-apiserver-requestheader-ca';
 
-const purposes: Record<Usage, readonly [id: string, words: string]> = {
-  client: ['1.3.6.1.5.5.7.3.2', 'clients (clientAuth)'],
-  server: ['1.3.6.1.5.5.7.3.1', 'servers (serverAuth)'],
-};
+const purposes: Record<Usage, string> = { client: 'clients (clientAuth)', server: 'servers (serverAuth)' };
 
 /** Throws CERTIFICATES_INVALID, with every mistake in its details. */
 export function customBundle(options: CustomOptions): CustomBundle {
@@ -65,22 +62,14 @@ export function customBundle(options: CustomOptions): CustomBundle {
   const signer = token ?? had?.[tokenName] ?? server;
   if (signer !== undefined) made.set(tokenName, elementOf(tokenName, signer, { commonName: tokenName }));
   for (const [name, element] of externalElements(cluster)) made.set(name, element);
-  const bundle = Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1)));
-  const admin = bundle['kube-admin'];
-  const config = adminConfig(cluster, bundle, addressIn(had?.['kube-admin']?.config ?? ''));
+  admit(cluster, made, addressIn(had?.['kube-admin']?.config ?? ''));
   const warnings = [...judge.warnings(now)];
   if (!hasRequestHeader) {
     warnings.push(
       `${where} has no ${requestHeader}.pem: kube-ca stands in, so whoever it certifies as ${leafOf(leaves, requestHeader)} may speak for any user`,
     );
   }
-  return {
-    bundle:
-      admin === undefined || config === ''
-        ? bundle
-        : { ...bundle, 'kube-admin': { ...admin, config, configPath: cluster.kubeconfigPath } },
-    warnings,
-  };
+  return { bundle: Object.fromEntries([...made].sort(([a], [b]) => (a < b ? -1 : 1))), warnings };
 }
 
 /** Collects what is wrong. */
@@ -118,8 +107,7 @@ class Judge {
     if (subject !== undefined) say(subject);
     const uses = purposesIn(certificate);
     for (const usage of leaf.usages) {
-      const [id, words] = purposes[usage];
-      if (uses !== undefined && !uses.includes(id)) say(`is not for ${words}`);
+      if (uses !== undefined && !uses.includes(ids[usage])) say(`is not for ${purposes[usage]}`);
     }
     const held = [...certificate.names.dns, ...certificate.names.ip];
     const lacks = [...leaf.names.dns, ...leaf.names.ip].filter((name) => !held.includes(name));

@@ -157,8 +157,8 @@ export function externalElements({ externalEtcd }: CertifiedCluster): [string, B
   ];
 }
 
-/** The admin's kubeconfig holds its certificates and is where RKE puts it. */
-function admit(
+/** The admin's kubeconfig holds its certificates, leads to `address` where a node has it, and is where RKE puts it. */
+export function admit(
   cluster: CertifiedCluster,
   made: Map<string, BundleElement>,
   address: string | undefined,

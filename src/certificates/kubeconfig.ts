@@ -1,14 +1,12 @@
 /** Kubeconfigs, character by character as RKE writes them; without a newline at their end. */
-
-/** Where RKE's nodes keep certificates, keys and kubeconfigs. */
-export const folder = '/etc/kubernetes/ssl';
+import { caPath, certificatePath, keyPath } from './paths.ts';
 
 /** Of a component on a node: it names files, and its kube-apiserver is the node's own or nginx-proxy. */
 export function componentKubeconfig(name: string): string {
   return kubeconfig('local', `${name}-local`, 'https://127.0.0.1:6443', {
-    ca: `certificate-authority: ${folder}/kube-ca.pem`,
-    cert: `client-certificate: ${folder}/${name}.pem`,
-    key: `client-key: ${folder}/${name}-key.pem`,
+    ca: `certificate-authority: ${caPath}`,
+    cert: `client-certificate: ${certificatePath(name)}`,
+    key: `client-key: ${keyPath(name)}`,
   });
 }
 

@@ -4,7 +4,7 @@ import { leavesOf, type CertifiedCluster, type Leaf } from './cluster.ts';
 import { namesIn, readKey } from './certificate.ts';
 import { elements, inside, oid } from './der.ts';
 import { systemSource, type Source } from './issue.ts';
-import { keyPem, requestPem } from './x509.ts';
+import { ids, keyPem, requestPem } from './x509.ts';
 
 /** PEM texts of one certificate to be: its request and its key; undefined: there is none yet. */
 export interface Requested {
@@ -59,7 +59,7 @@ export function readRequest(
     const [, , publicKey, attributes] = elements(body?.content ?? Buffer.alloc(0));
     if (publicKey === undefined) return undefined;
     const asked = elements(attributes?.content ?? Buffer.alloc(0)).find(({ content }) =>
-      elements(content)[0]?.whole.equals(oid('1.2.840.113549.1.9.14')),
+      elements(content)[0]?.whole.equals(oid(ids.extensionRequest)),
     );
     const list = asked === undefined ? undefined : elements(asked.content)[1]?.content;
     return { publicKey: publicKey.whole, names: namesIn(list) };

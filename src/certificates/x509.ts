@@ -55,7 +55,8 @@ export interface CertificateOptions {
   readonly names: AltNames;
 }
 
-const ids = {
+/** Object identifiers (RFC 5280, 4.2; RFC 2985; RFC 8017). */
+export const ids = {
   sha256WithRsa: '1.2.840.113549.1.1.11',
   organisation: '2.5.4.10',
   commonName: '2.5.4.3',

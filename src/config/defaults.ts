@@ -7,6 +7,9 @@ type Struct = Record<string, unknown>;
 
 const flexVolumes = '/usr/libexec/kubernetes/kubelet-plugins/volume/exec/nodeagent~uds';
 
+/** Clouds whose settings have a block of their own (`awsCloudProvider`, …); RKE writes the cloud's file from it. */
+export const cloudsWithFields = ['aws', 'azure', 'openstack', 'vsphere', 'harvester'];
+
 /** Changes `rke`. `version` is undefined when `written` is not a version in RKE's form: no default depends on it then. */
 export function fillDefaults(rke: Struct, version: KubernetesVersion | undefined, written: string): void {
   const since = (minor: number) => version !== undefined && atLeast(version, minor);
@@ -73,7 +76,7 @@ function systemImages(rke: Struct, version: KubernetesVersion | undefined): void
 
 function cloudProvider(rke: Struct): void {
   const cloud = part(rke, 'cloudProvider');
-  for (const name of ['aws', 'azure', 'openstack', 'vsphere', 'harvester']) {
+  for (const name of cloudsWithFields) {
     if (isMap(cloud[`${name}CloudProvider`])) fill(cloud, { name });
   }
   if (cloud['name'] === 'aws') cloud['useInstanceMetadataHostname'] ??= false;

@@ -1,7 +1,7 @@
 /** The cluster's own copy of its state, read with nothing but SSH to a controlplane node: for an operator whose files are gone. */
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import { imageSources } from '../config/private-registries.ts';
-import { folder } from '../certificates/kubeconfig.ts';
+import { caPath, certificatePath, keyPath } from '../certificates/paths.ts';
 import { localKeysOf, parseProviderFile } from '../encryption/configuration.ts';
 import type { Key } from '../encryption/key.ts';
 import { providerPath, providerPathOf } from '../encryption/world.ts';
@@ -73,23 +73,19 @@ async function readCopy(
   report: Report,
   signal: AbortSignal,
 ): Promise<ClusterState> {
-  const pem = async (file: string) => {
-    const found = await hosts.files.read(name, `${folder}/${file}`, signal);
+  const pem = async (path: string) => {
+    const found = await hosts.files.read(name, path, signal);
     if (found !== undefined) return found.text;
-    throw new TsrkeError(
-      'APISERVER_MISSING',
-      `has no ${folder}/${file}: it is no node that RKE or tsrke made`,
-      {
-        node: name,
-      },
-    );
+    throw new TsrkeError('APISERVER_MISSING', `has no ${path}: it is no node that RKE or tsrke made`, {
+      node: name,
+    });
   };
   const kube = createKubeApi({
     nodes: [{ name, addresses: [...new Set([address, internalAddress])], port: securePort }],
     ...{
-      ca: await pem('kube-ca.pem'),
-      cert: await pem('kube-node.pem'),
-      key: await pem('kube-node-key.pem'),
+      ca: await pem(caPath),
+      cert: await pem(certificatePath('kube-node')),
+      key: await pem(keyPath('kube-node')),
     },
     ...{ dial: hosts.dial, report },
   });

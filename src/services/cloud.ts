@@ -1,4 +1,5 @@
 /** The cloud provider: the flag, the file it reads, and its checksum in the environment. */
+import { cloudsWithFields } from '../config/defaults.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Arguments } from './arguments.ts';
 import { checksum } from './checksum.ts';
@@ -25,16 +26,13 @@ export function cloudEnv(wish: ClusterWish): string[] {
   return text === undefined ? [] : [`RKE_CLOUD_CONFIG_CHECKSUM=${checksum(text)}`];
 }
 
-/** Those whose file RKE writes from fields of their own. */
-const writtenByRke = ['aws', 'azure', 'openstack', 'vsphere', 'harvester'];
-
 /** Text of /etc/kubernetes/cloud-config; undefined: no cloud provider. Throws UNSUPPORTED. */
 export function cloudConfigOf(wish: ClusterWish): string | undefined {
   const name = cloudNameOf(wish);
   if (name === undefined) return undefined;
   const custom = wish.rke.cloudProvider?.customCloudProvider;
   const text = wish.cloudConfig ?? (custom === '' ? undefined : custom);
-  if (text === undefined && writtenByRke.includes(name)) {
+  if (text === undefined && cloudsWithFields.includes(name)) {
     throw new TsrkeError(
       'UNSUPPORTED',
       `tsrke does not write the cloud config of ${name} from its own fields`,

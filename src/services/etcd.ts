@@ -1,5 +1,6 @@
 /** etcd, and the container that takes its snapshots. */
 import { nodeCertificateName } from '../certificates/cluster.ts';
+import { caPath, certificatePath, keyPath } from '../certificates/paths.ts';
 import type { RkeBackups, RkeNode } from '../config/rke-config.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { argumentsOf } from './arguments.ts';
@@ -7,7 +8,6 @@ import { imageOf, nodesWith, tagOf } from './cluster.ts';
 import type { ServiceInput } from './cluster.ts';
 import { labelsOf, securityOptions, unique } from './component.ts';
 import type { Container } from './container.ts';
-import { caPath, certificatePath, keyPath } from './paths.ts';
 
 const dataFolder = '/var/lib/rancher/etcd/';
 

@@ -1,5 +1,6 @@
 /** kube-apiserver, and which of its files the container depends on. */
 import { isIP } from 'node:net';
+import { caPath, certificatePath, keyPath } from '../certificates/paths.ts';
 import type { RkeKubeApi } from '../config/rke-config.ts';
 import { providerFlag, providerPath } from '../encryption/world.ts';
 import { admissionFile } from './admission.ts';
@@ -12,7 +13,7 @@ import { nodesWith } from './cluster.ts';
 import type { ServiceInput } from './cluster.ts';
 import { componentContainer } from './component.ts';
 import type { Container } from './container.ts';
-import * as paths from './paths.ts';
+import { admissionPath, auditPolicyPath, webhookPath } from './paths.ts';
 
 const own = 'kube-apiserver';
 const proxyClient = 'kube-apiserver-proxy-client';
@@ -54,19 +55,19 @@ function checksumOf(name: string, file: string | undefined): string[] {
 function baseArguments({ wish }: ServiceInput): Arguments {
   const { serviceClusterIpRange = '', serviceNodePortRange = '' } = wish.rke.services.kubeApi;
   return {
-    'admission-control-config-file': paths.admissionPath,
-    'client-ca-file': paths.caPath,
-    'kubelet-client-certificate': paths.certificatePath(own),
-    'kubelet-client-key': paths.keyPath(own),
-    'proxy-client-cert-file': paths.certificatePath(proxyClient),
-    'proxy-client-key-file': paths.keyPath(proxyClient),
+    'admission-control-config-file': admissionPath,
+    'client-ca-file': caPath,
+    'kubelet-client-certificate': certificatePath(own),
+    'kubelet-client-key': keyPath(own),
+    'proxy-client-cert-file': certificatePath(proxyClient),
+    'proxy-client-key-file': keyPath(proxyClient),
     'requestheader-allowed-names': proxyClient,
-    'requestheader-client-ca-file': paths.certificatePath('kube-apiserver-requestheader-ca'),
-    'service-account-key-file': paths.keyPath(tokens),
+    'requestheader-client-ca-file': certificatePath('kube-apiserver-requestheader-ca'),
+    'service-account-key-file': keyPath(tokens),
     'service-cluster-ip-range': serviceClusterIpRange,
     'service-node-port-range': serviceNodePortRange,
-    'tls-cert-file': paths.certificatePath(own),
-    'tls-private-key-file': paths.keyPath(own),
+    'tls-cert-file': certificatePath(own),
+    'tls-private-key-file': keyPath(own),
   };
 }
 
@@ -74,9 +75,9 @@ function etcdArguments({ node, wish }: ServiceInput): Arguments {
   const { externalUrls = [], path = '' } = wish.rke.services.etcd;
   if (externalUrls.length > 0) {
     return {
-      'etcd-cafile': paths.certificatePath('kube-etcd-client-ca'),
-      'etcd-certfile': paths.certificatePath('kube-etcd-client'),
-      'etcd-keyfile': paths.keyPath('kube-etcd-client'),
+      'etcd-cafile': certificatePath('kube-etcd-client-ca'),
+      'etcd-certfile': certificatePath('kube-etcd-client'),
+      'etcd-keyfile': keyPath('kube-etcd-client'),
       'etcd-prefix': path,
       'etcd-servers': externalUrls.join(),
     };
@@ -88,9 +89,9 @@ function etcdArguments({ node, wish }: ServiceInput): Arguments {
     ...addresses.filter((each) => each !== node.internalAddress),
   ];
   return {
-    'etcd-cafile': paths.caPath,
-    'etcd-certfile': paths.certificatePath('kube-node'),
-    'etcd-keyfile': paths.keyPath('kube-node'),
+    'etcd-cafile': caPath,
+    'etcd-certfile': certificatePath('kube-node'),
+    'etcd-keyfile': keyPath('kube-node'),
     'etcd-prefix': '/registry',
     'etcd-servers': inOrder.map((address) => `https://${address}:2379`).join(),
   };
@@ -101,12 +102,12 @@ function conditionalArguments({ wish }: ServiceInput): Arguments {
   return {
     ...cloudArguments(wish),
     ...(webhook !== undefined && {
-      'authentication-token-webhook-config-file': paths.webhookPath,
+      'authentication-token-webhook-config-file': webhookPath,
       'authentication-token-webhook-cache-ttl': webhook.cacheTimeout ?? '',
     }),
     ...(wish.encrypted && { [providerFlag.slice(2)]: providerPath }),
     ...(wish.rke.services.kubelet.generateServingCertificate === true && {
-      'kubelet-certificate-authority': paths.caPath,
+      'kubelet-certificate-authority': caPath,
     }),
   };
 }
@@ -135,6 +136,6 @@ function auditArguments({ auditLog }: RkeKubeApi): Arguments {
     'audit-log-maxbackup': String(log.maxBackup ?? 0),
     'audit-log-maxsize': String(log.maxSize ?? 0),
     'audit-log-format': log.format ?? '',
-    'audit-policy-file': paths.auditPolicyPath,
+    'audit-policy-file': auditPolicyPath,
   };
 }

@@ -1,9 +1,9 @@
+import { caPath, keyPath, kubeconfigPath } from '../certificates/paths.ts';
 import { argumentsOf } from './arguments.ts';
 import { cloudArguments, cloudEnv } from './cloud.ts';
 import type { ServiceInput } from './cluster.ts';
 import { componentContainer } from './component.ts';
 import type { Container } from './container.ts';
-import { caPath, keyPath, kubeconfigPath } from './paths.ts';
 
 const name = 'kube-controller-manager';
 

@@ -1,8 +1,8 @@
+import { kubeconfigPath } from '../certificates/paths.ts';
 import { argumentsOf } from './arguments.ts';
 import type { ServiceInput } from './cluster.ts';
 import { componentContainer } from './component.ts';
 import type { Container } from './container.ts';
-import { kubeconfigPath } from './paths.ts';
 
 const name = 'kube-scheduler';
 

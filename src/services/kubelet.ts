@@ -1,4 +1,5 @@
 import { nodeCertificateName } from '../certificates/cluster.ts';
+import { caPath, certificatePath, keyPath, kubeconfigPath } from '../certificates/paths.ts';
 import { isIPv4, isIPv6 } from 'node:net';
 import type { RkeConfig } from '../config/rke-config.ts';
 import { atLeast } from '../config/versions.ts';
@@ -9,7 +10,6 @@ import type { ServiceInput } from './cluster.ts';
 import { componentContainer } from './component.ts';
 import type { Container } from './container.ts';
 import { controlplaneTaint, taintText } from './node.ts';
-import { caPath, certificatePath, keyPath, kubeconfigPath } from './paths.ts';
 import { registryEnv } from './registries.ts';
 
 export function kubeletContainer(input: ServiceInput): Container {

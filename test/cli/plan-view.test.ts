@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { planView } from '../../src/cli/plan.ts';
 import type { PlanDocument } from '../../src/encryption/plan-document.ts';
-import { showNode } from './screen.ts';
+import { moduleOf, plain, showNode } from './screen.ts';
 
 const nodes = ['a', 'b', 'c'].map((zone) => `controlplane-eu-central-1${zone}-01.prod.internal.example.com`);
 const both = 'secrets+widgets.example.com: aescbc:key-2026-08#3c5a6f0a1b2c';
@@ -101,13 +101,6 @@ restart; the speed of rewriting was measured by reading)
 nothing was changed
 keep this plan with \`--out plan.json\` for \`tsrke up --plan plan.json\``.split('\n');
 
-const plain = {
-  bold: (text: string) => text,
-  dim: (text: string) => text,
-  green: (text: string) => text,
-  yellow: (text: string) => text,
-};
-
 const linesOf = (text: string) => text.split('\n').filter((line) => line !== '');
 
 test.each([64, 80, 120])('nothing is wider than %i columns', (width) => {
@@ -127,7 +120,6 @@ test('where the keys are those that are there, nobody reads `adopt`', () => {
 });
 
 describe('on a terminal', () => {
-  const moduleOf = (name: string) => new URL(`../../dist/cli/${name}.js`, import.meta.url).href;
   let folder = '';
   let script = '';
   beforeAll(() => {

@@ -1,6 +1,7 @@
 /** A command in a real pseudo-terminal, read off an emulated screen once it has ended. */
 import { spawn } from '@lydell/node-pty';
 import { Terminal } from '@xterm/headless';
+import type { Colours } from '../../src/cli/colours.ts';
 
 export interface Shown {
   /** Lines that are not empty, without blanks at their ends. */
@@ -9,6 +10,17 @@ export interface Shown {
   readonly written: string;
   readonly code: number;
 }
+
+/** A module of tsrke as built, for an import. */
+export const moduleOf = (name: string): string => new URL(`../../dist/cli/${name}.js`, import.meta.url).href;
+
+/** No colours. */
+export const plain: Colours = {
+  bold: (text) => text,
+  dim: (text) => text,
+  green: (text) => text,
+  yellow: (text) => text,
+};
 
 /** Runs node with these arguments. */
 export async function showNode(

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { span, statusView } from '../../src/cli/status-view.ts';
 import type { StatusAnswer } from '../../src/provision/status.ts';
-import { showNode } from './screen.ts';
+import { moduleOf, plain, showNode } from './screen.ts';
 
 const hash = (digit: string) => digit.repeat(64);
 const phases = ['read', 'write', 'rewrite', 'prune', 'record'] as const;
@@ -141,13 +141,6 @@ secrets  identity (plain text)        3  not the wanted key
   see above: cp-2, cp-3
 next: make cp-3 reachable; \`tsrke up\` then does what is left`.split('\n');
 
-const plain = {
-  bold: (text: string) => text,
-  dim: (text: string) => text,
-  green: (text: string) => text,
-  yellow: (text: string) => text,
-};
-
 test.each([50, 60, 80, 120])('nothing is wider than %i columns', (width) => {
   for (const line of statusView(answer, plain, width).split('\n'))
     expect(line.length).toBeLessThanOrEqual(width);
@@ -183,7 +176,6 @@ test.each([
 });
 
 describe('on a terminal', () => {
-  const moduleOf = (name: string) => new URL(`../../dist/cli/${name}.js`, import.meta.url).href;
   let folder = '';
   let script = '';
   beforeAll(() => {

@@ -7,8 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-
-const moduleOf = (name: string) => new URL(`../../dist/cli/${name}.js`, import.meta.url).href;
+import { moduleOf } from './screen.ts';
 
 let folder = '';
 beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'tsrke-terminal-'))));

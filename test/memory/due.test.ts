@@ -2,10 +2,10 @@
 import { expect, it, test } from 'vitest';
 import { Effects } from '../../src/lab/faults.ts';
 import { labLink } from '../../src/lab/link.ts';
-import type { Report } from '../../src/ports.ts';
 import { readStatus } from '../../src/provision/status.ts';
 import { processStart, writesUnder } from '../../src/kube/metrics.ts';
 import { entry, kms, KmsLab } from './kms-lab.ts';
+import { silent } from './silent.ts';
 
 const day = 86_400_000;
 const managed = (maxAge: string, more = '') => `{enabled: true, max_key_age: ${maxAge}${more}}`;
@@ -27,12 +27,6 @@ async function warned(lab: KmsLab): Promise<readonly string[]> {
   expect(problems).toEqual([]);
   return warnings.map(({ text }) => text);
 }
-
-const silent: Report = {
-  note: () => undefined,
-  debug: () => undefined,
-  task: (_title, work) => work({ progress: () => undefined, done: () => undefined }),
-};
 
 const names = (lab: KmsLab) => lab.store.state.tsrke.keyRing.map(({ name }) => name);
 

@@ -14,6 +14,7 @@ import { labLink } from '../../src/lab/link.ts';
 import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
 import type { KubeApi } from '../../src/ports.ts';
 import type { Links } from '../../src/provision/links.ts';
+import { silent } from './silent.ts';
 
 const nodes = [1, 2, 3].map((i) => ({ name: `cp-${i}`, address: `198.51.100.${10 + i}` }));
 const signal = new AbortController().signal;
@@ -41,11 +42,7 @@ function open(options: Partial<ModelOptions> = {}): void {
     ca: '',
     admin: { cert: '', key: '' },
     hostKeys: {},
-    report: {
-      note: () => undefined,
-      debug: () => undefined,
-      task: (_, work) => work({ progress: () => undefined, done: () => undefined }),
-    },
+    report: silent,
   });
   ({ kube } = links);
 }

@@ -6,13 +6,7 @@ import { labLink } from '../../src/lab/link.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
 import { planChange } from '../../src/provision/plan.ts';
 import type { MemoryLab } from './memory-lab.ts';
-
-const silent = {
-  note: () => undefined,
-  debug: () => undefined,
-  task: <T>(_title: string, work: (task: { progress(): void; done(): void }) => Promise<T>) =>
-    work({ progress: () => undefined, done: () => undefined }),
-};
+import { silent } from './silent.ts';
 
 /** What a run would do, looked at without a trace. */
 export async function planOf(lab: MemoryLab, action: 'up' | 'rotate'): Promise<PlanDocument> {

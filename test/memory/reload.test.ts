@@ -65,10 +65,7 @@ const words = (lab: MemoryLab) =>
 
 /** The argument of each node's kube-apiserver. */
 const flags = (lab: MemoryLab) =>
-  lab.model.nodes.map(({ name }) => {
-    const words = lab.model.engine(name).get('kube-apiserver').config.Entrypoint ?? [];
-    return words.filter((each) => each.includes('automatic-reload'));
-  });
+  words(lab).map((each) => each?.filter((word) => word.includes('automatic-reload')) ?? []);
 
 const flag = `${providerFlag}-automatic-reload=true`;
 

@@ -11,16 +11,10 @@ import { changeEncryption } from '../../src/provision/encryption.ts';
 import { planChange } from '../../src/provision/plan.ts';
 import { readStatus } from '../../src/provision/status.ts';
 import { MemoryLab } from './memory-lab.ts';
+import { silent } from './silent.ts';
 
 const commands = ['up', 'plan', 'encrypt status'] as const;
 type Command = (typeof commands)[number];
-
-const silent = {
-  note: () => undefined,
-  debug: () => undefined,
-  task: <T>(_title: string, work: (task: { progress(): void; done(): void }) => Promise<T>) =>
-    work({ progress: () => undefined, done: () => undefined }),
-};
 
 const common = () => ({ report: silent, signal: new AbortController().signal });
 

@@ -3,13 +3,7 @@ import { Effects, type Effect } from '../../src/lab/faults.ts';
 import { labLink } from '../../src/lab/link.ts';
 import { readStatus, type StatusAnswer } from '../../src/provision/status.ts';
 import type { MemoryLab } from './memory-lab.ts';
-
-const silent = {
-  note: () => undefined,
-  debug: () => undefined,
-  task: <T>(_title: string, work: (task: { progress(): void; done(): void }) => Promise<T>) =>
-    work({ progress: () => undefined, done: () => undefined }),
-};
+import { silent } from './silent.ts';
 
 /** With all that it did to the world. */
 export async function statusOf(lab: MemoryLab): Promise<{ status: StatusAnswer; log: readonly Effect[] }> {

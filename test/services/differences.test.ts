@@ -7,11 +7,10 @@ import type { InspectedContainer } from '../../src/services/differences.ts';
 import { definitionOf } from '../../src/services/container.ts';
 import type { Container } from '../../src/services/container.ts';
 import { servicesOf } from '../../src/services/services.ts';
-import { debian, fixture, inspected, only, planned } from './inputs.ts';
+import { debian, fixture, inspected, only, pathVariable, planned } from './inputs.ts';
 import type { Inspect } from './inputs.ts';
 
 const rke = rkeConfigOf(loadConfig(fixture('cluster.yml')));
-const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** What is told of a container on a host that RKE has set up, after `edit`. */
 function told(
@@ -25,7 +24,7 @@ function told(
   edit(there);
   const wanted = servicesOf(node, debian, { rke, encrypted: true }).find((each) => each.name === name);
   if (wanted === undefined) throw new Error(`no ${name} is wanted`);
-  return differencesOf(wanted, there, [path]);
+  return differencesOf(wanted, there, [pathVariable]);
 }
 
 const names = [
@@ -101,10 +100,14 @@ test.each<[string, string, (container: Inspect) => unknown, string[]]>([
     'kube-apiserver',
     ({ Config }) => {
       const at = Config.Entrypoint?.findIndex((each) => each.startsWith('--etcd-servers=')) ?? -1;
-      Config.Entrypoint?.splice(at, 1, '--etcd-servers=https://198.51.100.12:2379');
+      Config.Entrypoint?.splice(
+        at,
+        1,
+        '--etcd-servers=https://198.51.100.12:2379,https://198.51.100.11:2379,https://198.51.100.13:2379',
+      );
     },
     [
-      'argument --etcd-servers: https://198.51.100.12:2379 in the container, ' +
+      'argument --etcd-servers: https://198.51.100.12:2379,https://198.51.100.11:2379,https://198.51.100.13:2379 in the container, ' +
         'https://198.51.100.11:2379,https://198.51.100.12:2379,https://198.51.100.13:2379 wanted',
     ],
   ],
@@ -202,9 +205,11 @@ test('a variable that the image has too is wanted with the value that was asked 
   const wanted = { ...only('kubelet', planned('worker-1')), env: ['PATH=/opt/bin'] };
   const Config = { Image: wanted.image, Entrypoint: wanted.entrypoint ?? null, Cmd: null };
   const of = (Env: string[]) =>
-    differencesOf(wanted, { Config: { ...Config, Env }, HostConfig: { Binds: wanted.binds } }, [path]);
+    differencesOf(wanted, { Config: { ...Config, Env }, HostConfig: { Binds: wanted.binds } }, [
+      pathVariable,
+    ]);
   expect(of(['PATH=/opt/bin'])).toEqual([]);
-  expect(of([path]).map(describeDifference)).toEqual(['environment PATH: another value']);
+  expect(of([pathVariable]).map(describeDifference)).toEqual(['environment PATH: another value']);
 });
 
 /** As Docker shows a container that was made from its definition; it keeps lists in their order, RKE shuffles them. */
@@ -220,7 +225,7 @@ function shown(container: Container, shuffled: <T>(list: readonly T[]) => T[]): 
   return {
     Config: {
       Image,
-      Env: [...shuffled(Env), path],
+      Env: [...shuffled(Env), pathVariable],
       Entrypoint:
         Entrypoint === undefined
           ? null
@@ -266,10 +271,10 @@ test('what was made as wanted shows no difference, and one argument of it shows 
           .sort((a, b) => a.key - b.key)
           .map(({ item }) => item);
       const there = shown(made(service), shuffled);
-      const same = differencesOf(made(service), there, [path]);
+      const same = differencesOf(made(service), there, [pathVariable]);
       if (same.length > 0) throw new Error(JSON.stringify(same));
       const other = { ...service, extraArgs: { ...args, 'root-dir': '/elsewhere/than/any' } };
-      const [first, ...more] = differencesOf(made(other), there, [path]).map(describeDifference);
+      const [first, ...more] = differencesOf(made(other), there, [pathVariable]).map(describeDifference);
       if (first?.startsWith('argument --root-dir: ') !== true || more.length > 0)
         throw new Error(String(first));
     }),

@@ -4,10 +4,9 @@ import { wishOf } from '../../src/services/cluster.ts';
 import { describeDrift, driftOf } from '../../src/services/drift.ts';
 import type { SeenContainer } from '../../src/services/drift.ts';
 import { servicesOf } from '../../src/services/services.ts';
-import { debian, fixture, inspected } from './inputs.ts';
+import { debian, fixture, inspected, pathVariable } from './inputs.ts';
 
 const wish = wishOf(loadConfig(fixture('cluster.yml')), true);
-const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** What is told of a host that RKE has set up, after `edit`. */
 function told(
@@ -17,7 +16,7 @@ function told(
   const node = wish.rke.nodes[0];
   if (node === undefined) throw new Error('no node');
   const seen = new Map(
-    inspected('h1').map((inspect) => [inspect.Name.slice(1), { inspect, imageEnv: [path] }] as const),
+    inspected('h1').map((inspect) => [inspect.Name.slice(1), { inspect, imageEnv: [pathVariable] }] as const),
   );
   edit(seen);
   return driftOf(servicesOf({ ...node, role: roles }, debian, wish), seen).flatMap(describeDrift);

@@ -22,6 +22,9 @@ export const debian: DockerHost = {
   selinux: false,
 };
 
+/** The one variable that RKE's images set. */
+export const pathVariable = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 export function configOf(text: string): ClusterConfig {
   const folder = mkdtempSync(join(tmpdir(), 'tsrke-services-'));
   try {
