@@ -65,6 +65,8 @@ export interface Known {
   readonly proof?: ProofRecord | undefined;
   /** Shown by passes through every apiserver: all objects of these resources lie under this key. For one run only. */
   readonly standIn?: ReadonlyMap<string, KeyRef> | undefined;
+  /** What it covers counts as well, before any node or the state has it: for a look ahead. */
+  readonly target?: ProviderFile | undefined;
 }
 
 /** From this minor on kube-apiserver reports the hash of the file it has loaded (metric last_config_info). */
@@ -164,7 +166,7 @@ export async function observe(
     }
     const counted =
       (await trusted(known.proof, world, members, signal)) ??
-      (await unlessUnreachable(world, storedKeys(world, [...keys.values()], files, signal))) ??
+      (await unlessUnreachable(world, storedKeys(world, [...keys.values()], files, known.target, signal))) ??
       withoutCensus([...files, ...onDisk], known.standIn);
     const again = await lookAtAll(world, state, signal);
     if (essence(members) === essence(again)) {
@@ -265,6 +267,7 @@ async function storedKeys(
   world: World,
   keys: readonly Key[],
   files: readonly ProviderFile[],
+  target: ProviderFile | undefined,
   signal: AbortSignal,
 ): Promise<{ census: Count; stored: Map<string, KeyRef[]> }> {
   const counted = await countHoldings(world.etcds, world.etcdPrefix, keys, signal);
@@ -308,7 +311,7 @@ async function storedKeys(
         keyId === undefined ? [] : [{ resource, stored: id, keyId, count }],
       ),
     },
-    stored: encryptedOrCovered(result, files),
+    stored: encryptedOrCovered(result, target === undefined ? files : [...files, target]),
   };
 }
 

@@ -3,12 +3,18 @@ import { setMaxListeners } from 'node:events';
 import { describe, differences } from '../config/differences.ts';
 import { loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { expectAcceptable } from '../encryption/acceptable.ts';
-import { localKeysOf, noFile, writeKeyOf, type ProviderFile } from '../encryption/configuration.ts';
+import {
+  localKeysOf,
+  noFile,
+  resourcesOf,
+  writeKeyOf,
+  type ProviderFile,
+} from '../encryption/configuration.ts';
 import { countHoldings } from '../encryption/holdings.ts';
 import { keyId } from '../encryption/key.ts';
 import type { Look, MemberLook } from '../encryption/observe.ts';
-import { reportsReloads } from '../encryption/observe.ts';
-import { strip, type Line } from '../encryption/plan.ts';
+import { observe, reportsReloads } from '../encryption/observe.ts';
+import { effectiveFile, strip, type Line } from '../encryption/plan.ts';
 import { expectSameWorld, worldOf, type PlanDocument } from '../encryption/plan-document.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
 import { isRewritten, newestOf, waitStepOf, type KekSight } from '../encryption/kms/foresight.ts';
@@ -74,9 +80,10 @@ export async function planChange(
     const decision = await decide(wanted, cluster, makes, options);
     const { world, chosen } = decision;
     const renews = chosen.state.tsrke.transition?.kind === 'rotate' && isRenewable(chosen.file);
+    const ahead = await lookAhead(decision, cluster.state, signal);
     const { seen: looked, keks } = renews
-      ? await lookAtKeks(decision, cluster.state, signal)
-      : { seen: decision.seen, keks: [] };
+      ? await lookAtKeks({ ...decision, seen: ahead }, cluster.state, signal)
+      : { seen: ahead, keks: [] };
     const seen = renews ? toRenew(chosen.file, looked, keks) : looked;
     const lines = linesOf(decision, seen);
     expectAcceptable(lines, seen.members, world);
@@ -108,7 +115,8 @@ export async function planChange(
     ];
     const changes = lines.length > 0;
     const note = chosen.note ?? (changes ? undefined : asTheKmsHas(keks));
-    const spared = config.encryption.reload === undefined ? sparedByReload(lines, decision) : 0;
+    const spared =
+      config.encryption.reload === undefined ? sparedByReload(lines, { ...decision, seen: ahead }) : 0;
     return {
       type: 'plan',
       formatVersion: 1,
@@ -170,6 +178,19 @@ function sparedByReload(lines: readonly Line[], decision: Decision): number {
 
 function stepOf(line: PluginStep['line'], nodes: PluginStep['nodes']): PluginStep[] {
   return nodes.length === 0 ? [] : [{ line, nodes }];
+}
+
+/** Nobody has counted what a resource holds that only the target encrypts. */
+async function lookAhead(
+  { world, seen, chosen: { file } }: Decision,
+  state: ClusterState,
+  signal: AbortSignal,
+) {
+  const known = new Set(resourcesOf(...seen.members.map((each) => effectiveFile(each, seen.recorded))));
+  if (resourcesOf(file).every((each) => each === 'secrets' || known.has(each))) return seen;
+  return await world.report.task('count what is to be encrypted for the first time', () =>
+    observe(world, state, signal, { target: file }),
+  );
 }
 
 /** With what a rotation has to store again. */

@@ -98,6 +98,31 @@ it('tells what `reload: automatic` would spare, and that is so', async () => {
 });
 
 it.each([
+  ['that keeps identity', '{identity: {}}'],
+  ['without identity, which takes a line more', ''],
+])('counts a resource that only the target encrypts: one %s', async (_, last) => {
+  const lab = new KmsLab({ nodes: 3 });
+  lab.asks(entry(kms('v2')));
+  await lab.done('up');
+  for (const name of ['a', 'b']) {
+    await lab.put('POST', '/api/v1/namespaces/default/configmaps', { metadata: { name }, data: {} });
+  }
+  lab.asks(
+    entry(kms('v2')),
+    `{resources: [configmaps], providers: [{secretbox: {keys: [{name: mine}]}}, ${last}]}`,
+  );
+  const plan = await planOf(lab, 'up');
+  expect(plan.steps.find(({ line }) => line === 'rewrite')).toEqual({
+    line: 'rewrite',
+    resources: [{ resource: 'configmaps', objects: 2 }],
+  });
+  const { said } = await lab.done('up', {
+    approve: approvedBy(JSON.parse(JSON.stringify(plan)) as PlanDocument),
+  });
+  expect(said).toContain(`: 2 rewritten, ${plan.restarts} restarts`);
+});
+
+it.each([
   [27, { restarts: 6 }],
   [34, { restarts: 6, sparedByReload: 3 }],
 ])('of an enable of 1.%i', async (minor, told) => {
