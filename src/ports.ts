@@ -4,6 +4,9 @@
  * and rejects with the signal's reason; an effect that had begun may still happen, so callers look again.
  */
 import type { Duplex } from 'node:stream';
+import type { DockerInfo } from './services/cluster.ts';
+import type { Container, HealthCheck, ServiceName } from './services/container.ts';
+import type { SeenContainer } from './services/drift.ts';
 
 /** The user's name of a node: `hostname_override`, else `address`. Unique within a cluster. */
 export type NodeName = string;
@@ -259,6 +262,141 @@ export interface KmsContainers {
   remove(node: NodeName, socket: string, signal: AbortSignal): Promise<void>;
   /** Its last log lines, oldest first, as the plugin wrote them. */
   logs(node: NodeName, socket: string, lines: number, signal: AbortSignal): Promise<string[]>;
+}
+
+/** A host as Docker tells of it. */
+export interface HostInfo extends DockerInfo {
+  /** Docker's own, e.g. `20.10.24`. */
+  readonly ServerVersion: string;
+  /** The host's clock, RFC 3339. */
+  readonly SystemTime?: string;
+}
+
+/** A container of one of RKE's services as Docker shows it. */
+export interface SeenService extends SeenContainer {
+  /** As ApiserverContainer's. */
+  readonly startedAt: string;
+  /** An exchange was cut off here. */
+  readonly interrupted: boolean;
+}
+
+/** The containers of RKE's services (`src/services`) on a node. All calls throw DOCKER or NODE_UNREACHABLE. */
+export interface ServiceContainers {
+  info(node: NodeName, signal: AbortSignal): Promise<HostInfo>;
+  /** Those that are there, in any state; of one whose exchange was cut off, the container that will have its name. */
+  list(node: NodeName, signal: AbortSignal): Promise<ReadonlyMap<ServiceName, SeenService>>;
+  /** Pulls it, with the credentials of cluster.yml, where the node does not have it. */
+  needImage(node: NodeName, image: string, signal: AbortSignal): Promise<void>;
+  /** Makes it, and starts it where it has a restart policy. Throws DOCKER where there is one already. */
+  create(node: NodeName, container: Container, signal: AbortSignal): Promise<void>;
+  /**
+   * Puts a container of this definition in the place of the one that is there, which is kept aside, stopped and
+   * without restart policy, until `settle`. One that is never started (service-sidekick) has nothing to keep aside.
+   */
+  exchange(node: NodeName, container: Container, signal: AbortSignal): Promise<void>;
+  /** Ends an exchange: `keep` the new one, or put the old one `back` and start it. */
+  settle(node: NodeName, name: ServiceName, which: 'keep' | 'back', signal: AbortSignal): Promise<void>;
+  /** Starts a stopped one; finishes an exchange that was cut off, whichever container is left. */
+  finish(node: NodeName, name: ServiceName, signal: AbortSignal): Promise<void>;
+  /** Stops and starts it; resolves once it runs. */
+  restart(node: NodeName, name: ServiceName, signal: AbortSignal): Promise<void>;
+  /** Removes whatever there is of it, with its anonymous volumes; nothing is fine. */
+  remove(node: NodeName, name: ServiceName, signal: AbortSignal): Promise<void>;
+  /** Its last log lines, oldest first. */
+  logs(node: NodeName, name: ServiceName, lines: number, signal: AbortSignal): Promise<string[]>;
+}
+
+/** A file for a node; `path` as the containers see it, e.g. `/etc/kubernetes/ssl/kube-ca.pem`. Mode 0600, root. */
+export interface Delivered {
+  readonly path: string;
+  readonly text: string;
+  /** Default 0o600. */
+  readonly mode?: number;
+  /** Default 0. */
+  readonly uid?: number;
+}
+
+/** Files of a host that needs no service yet; `image` is one that the node has, with a shell (RKE's rke-tools). */
+export interface HostFiles {
+  /**
+   * sha256 (lower-case hex) by path of the plain files in /etc/kubernetes and /etc/kubernetes/ssl, as a container there
+   * sees them; undefined: no container on the node mounts that folder, so nobody knows. Makes nothing.
+   */
+  list(node: NodeName, signal: AbortSignal): Promise<ReadonlyMap<string, string> | undefined>;
+  /**
+   * Each lands atomically (written beside its place, then renamed) and is read back. `folder` is where the host has
+   * /etc/kubernetes (see `prefix_path`). Throws DOCKER.
+   */
+  deliver(
+    node: NodeName,
+    delivery: { readonly image: string; readonly folder: string; readonly files: readonly Delivered[] },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Makes the host's folder with mode 0700 and this owner (`etcd`'s data), as RKE does before each start of etcd. */
+  own(
+    node: NodeName,
+    folder: { readonly image: string; readonly path: string; readonly uid: number },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Whether this folder of the host has something in it (etcd's data). False where it is not there. */
+  holdsAnything(
+    node: NodeName,
+    folder: { readonly image: string; readonly path: string },
+    signal: AbortSignal,
+  ): Promise<boolean>;
+  /** Empties these folders of the host; folders that are not there are fine. */
+  empty(
+    node: NodeName,
+    folders: { readonly image: string; readonly paths: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Free bytes on the file system that holds this folder of the host. */
+  free(
+    node: NodeName,
+    folder: { readonly image: string; readonly path: string },
+    signal: AbortSignal,
+  ): Promise<number>;
+}
+
+/** PEM texts of a client. */
+export interface ClientCertificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Whether a service answers its health check, asked on the node itself (the server's certificate is not looked at). */
+export interface Health {
+  /** undefined: it is well; else why not, in a few words. Rejects only with the signal's reason. */
+  ask(
+    node: NodeName,
+    check: HealthCheck,
+    client: ClientCertificate | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
+}
+
+/** A member of the cluster's etcd as etcd knows it. */
+export interface EtcdMember {
+  /** Hex, as `etcdctl member list` prints it. */
+  readonly id: string;
+  /** Empty: it was added and has never started. */
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly learner: boolean;
+}
+
+/** Membership of etcd, at whichever of the endpoints answers. All calls throw ETCD. */
+export interface EtcdMembership {
+  list(signal: AbortSignal): Promise<readonly EtcdMember[]>;
+  /** As a learner: it has no vote, so quorum is as before, until it is promoted. */
+  addLearner(peerUrl: string, signal: AbortSignal): Promise<void>;
+  /** Resolves to false while it has not caught up yet. */
+  promote(id: string, signal: AbortSignal): Promise<boolean>;
+  remove(id: string, signal: AbortSignal): Promise<void>;
+  /** Names an endpoint's own trouble, `undefined` for one that answers a linearizable read. */
+  health(endpoint: string, signal: AbortSignal): Promise<string | undefined>;
+  close(): void;
 }
 
 export interface Clock {
