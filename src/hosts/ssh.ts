@@ -15,7 +15,8 @@ import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
 import { dockerFiles } from './files.ts';
 import type { HostKeys } from './host-keys.ts';
-import { kmsContainers, type ImageSource } from './kms-containers.ts';
+import type { ImageSource } from './images.ts';
+import { kmsContainers } from './kms-containers.ts';
 import type { SshTarget } from './ssh-auth.ts';
 import { SshConnection } from './ssh-connection.ts';
 
