@@ -85,15 +85,25 @@ export function serviceContainers({
       const all = await docker.listContainers({ all: true });
       const there = new Set(all.flatMap(({ Names }) => Names.map((each) => each.replace(/^\//, ''))));
       const names = serviceNames.filter((name) => roles.some((role) => there.has(namesOf(name)(role))));
-      const seen = await Promise.all(
+      const inspected = await Promise.all(
         names.map(async (name) => {
-          const inspected = await inspectThree(docker, namesOf(name));
-          const info = heirOf(inspected);
-          if (info === undefined) return undefined;
-          return [name, describe(name, info, inspected, await environmentOf(docker, info.Image))] as const;
+          const three = await inspectThree(docker, namesOf(name));
+          // One may have gone since.
+          const info = heirOf(three);
+          return info === undefined ? undefined : { name, three, info };
         }),
       );
-      return new Map(seen.filter((each) => each !== undefined));
+      const found = inspected.filter((each) => each !== undefined);
+      const images = [...new Set(found.map(({ info }) => info.Image))];
+      const envOf = new Map(
+        await Promise.all(images.map(async (image) => [image, await environmentOf(docker, image)] as const)),
+      );
+      return new Map(
+        found.map(({ name, three, info }) => [
+          name,
+          describe(name, info, three, envOf.get(info.Image) ?? []),
+        ]),
+      );
     },
 
     async needImage(node, image, signal) {
