@@ -9,7 +9,7 @@ import { dockerFiles } from '../hosts/files.ts';
 import { hostFiles } from '../hosts/host-files.ts';
 import { kmsContainers } from '../hosts/kms-containers.ts';
 import { serviceContainers } from '../hosts/service-containers.ts';
-import type { Etcd, Health, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
+import type { Etcd, EtcdMembership, Health, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
 import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
@@ -39,6 +39,7 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
       health: healthOf(kube),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
+      membership: () => notModelled,
       hostKeysSeen: () => ({}),
       close: () => Promise.resolve(),
       connect: (node, signal) =>
@@ -60,6 +61,18 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
     };
   };
 }
+
+const refuse = () =>
+  Promise.reject(new TsrkeError('ETCD', 'the lab has one etcd, whose members stay as they are'));
+
+const notModelled: EtcdMembership = {
+  list: refuse,
+  addLearner: refuse,
+  promote: refuse,
+  remove: refuse,
+  health: () => Promise.resolve(undefined),
+  close: () => undefined,
+};
 
 /** Of kube-apiserver alone, as there is nothing else to ask yet. */
 function healthOf(kube: KubeApi): Health {
