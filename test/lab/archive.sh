@@ -73,8 +73,12 @@ program() { # folder, names…: this machine's own, in /usr/sbin, with the libra
 }
 
 extensions() { # folder: those of iptables
-  local folder
+  local folder library
   folder=$(dirname "$(ls -d /usr/lib/*/xtables/libxt_conntrack.so | head -n 1)")
   mkdir -p "$1$folder"
   cp -L "$folder"/*.so "$1$folder/"
+  # One of them reckons with probabilities.
+  library=$(ldd "$folder/libxt_statistic.so" | grep -o '/[^ ]*libm\.so[^ ]*')
+  mkdir -p "$1${library%/*}"
+  cp -nL "$library" "$1$library"
 }
