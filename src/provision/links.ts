@@ -2,6 +2,7 @@
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import { imageSources } from '../config/private-registries.ts';
 import { createEtcd } from '../etcd/client.ts';
+import { createEtcdMembership } from '../etcd/membership.ts';
 import { loadHostKeys } from '../hosts/host-keys.ts';
 import { connectHosts } from '../hosts/ssh.ts';
 import { createKubeApi } from '../kube/client.ts';
@@ -9,6 +10,9 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  EtcdMembership,
+  Health,
+  HostFiles,
   KmsContainers,
   KmsPlugins,
   KubeApi,
@@ -16,6 +20,7 @@ import type {
   NodeFiles,
   NodeName,
   Report,
+  ServiceContainers,
 } from '../ports.ts';
 import type { TsrkeBlock } from '../state/rkestate.ts';
 
@@ -39,6 +44,11 @@ export interface EtcdAsk {
   readonly node: NodeName;
 }
 
+export interface MembershipAsk extends Omit<EtcdAsk, 'endpoints' | 'node'> {
+  /** Client URLs, each with the node through whose SSH connection it is reached where the network does not let us. */
+  readonly endpoints: readonly { readonly url: string; readonly node: NodeName }[];
+}
+
 /** All that tsrke does to one cluster goes through these. */
 export interface Links {
   readonly files: NodeFiles;
@@ -47,16 +57,26 @@ export interface Links {
   readonly kube: KubeApi;
   readonly plugins: KmsPlugins;
   readonly kmsContainers: KmsContainers;
+  readonly services: ServiceContainers;
+  readonly hostFiles: HostFiles;
+  readonly health: Health;
   readonly clock: Clock;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
   etcd(ask: EtcdAsk): Etcd;
+  /** Who belongs to etcd, by way of these members. */
+  membership(ask: MembershipAsk): EtcdMembership;
   /** Host keys met in this run, by host. */
   hostKeysSeen(): Record<string, string | readonly string[]>;
   close(): Promise<void>;
 }
 
 export type Link = (options: LinkOptions) => Links;
+
+/** For somebody who would close them. */
+export function lent(links: Links): Links {
+  return { ...links, close: () => Promise.resolve() };
+}
 
 export const systemClock: Clock = {
   now: () => new Date(),
@@ -105,9 +125,13 @@ export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded
     kube,
     plugins: hosts.plugins,
     kmsContainers: hosts.kmsContainers,
+    services: hosts.services,
+    hostFiles: hosts.hostFiles,
+    health: hosts.health,
     clock: systemClock,
     connect: (node, signal) => hosts.connect(node, signal),
     etcd: (ask) => createEtcd({ ...ask, dial: hosts.dial, report }),
+    membership: (ask) => createEtcdMembership({ ...ask, dial: hosts.dial, clock: systemClock, report }),
     hostKeysSeen: () => hostKeys.seen(),
     close: async () => {
       await kube.close();
