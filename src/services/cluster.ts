@@ -16,6 +16,8 @@ export interface ClusterWish {
   readonly socketBinds?: readonly string[];
   /** Addresses of nodes whose etcd joins a cluster that is there already. */
   readonly joining?: ReadonlySet<string>;
+  /** The members that one of them finds there (`MembershipChange`): etcd does not join with any other list. */
+  readonly initialCluster?: readonly string[];
   /** Text of /etc/kubernetes/cloud-config where cluster.yml does not spell it out (`customCloudProvider`). */
   readonly cloudConfig?: string;
 }
