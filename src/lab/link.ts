@@ -89,6 +89,7 @@ function healthOf(kube: KubeApi): Health {
         throw error;
       }
     },
+    knock: () => Promise.resolve({ kind: 'refused', why: 'connection refused' }),
   };
 }
 

@@ -123,7 +123,8 @@ const prefixes: readonly (readonly [system: string, prefix: string])[] = [
   ['Flatcar', '/opt/rke'],
 ];
 
-function prefixOn(host: DockerHost, prefixPath: string): string {
+/** What stands in front of RKE's paths on this host. */
+export function prefixOn(host: DockerHost, prefixPath: string): string {
   if (prefixPath !== '/') return prefixPath;
   return prefixes.find(([system]) => host.operatingSystem.includes(system))?.[1] ?? '/';
 }
