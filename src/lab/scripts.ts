@@ -30,7 +30,7 @@ export function runCommand(
     host.remove(temporary);
     return { code: 0, output: '' };
   }
-  if (host.folders.has(target)) return { code: directoryCode, output: '' };
+  if (host.hasFolder(target)) return { code: directoryCode, output: '' };
   const file = host.read(target);
   const have = file === undefined ? '' : createHash('sha256').update(file.bytes).digest('hex');
   if (have !== seen) {
