@@ -37,6 +37,7 @@ const exitCodes = {
   RELOAD_FAILED: 1,
   FILE_CHANGED: 1,
   KUBE: 1,
+  DRAIN: 1,
   ETCD: 1,
   MEMBER_UNKNOWN: 1,
   REWRITE_INCOMPLETE: 1,

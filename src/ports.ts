@@ -356,6 +356,12 @@ export interface HostFiles {
     folder: { readonly image: string; readonly path: string },
     signal: AbortSignal,
   ): Promise<number>;
+  /** Why a container with this security option cannot run here, in Docker's words; undefined: it can. */
+  refuses(
+    node: NodeName,
+    trial: { readonly image: string; readonly securityOption: string },
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
 }
 
 /** PEM texts of a client. */

@@ -16,7 +16,7 @@ import {
 import { TsrkeError } from '../errors.ts';
 import { excerpt, withoutQuotes } from './excerpt.ts';
 
-const yaml11 = CORE_SCHEMA.withTags(mergeTag, boolYaml11Tag, intYaml11Tag);
+export const yaml11 = CORE_SCHEMA.withTags(mergeTag, boolYaml11Tag, intYaml11Tag);
 
 export interface Document {
   readonly value: unknown;

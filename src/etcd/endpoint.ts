@@ -8,16 +8,17 @@ import { openTcp } from '../kube/connect.ts';
 import type { Dial, NodeName } from '../ports.ts';
 
 export interface EndpointOptions {
-  /** PEM texts; not needed for endpoints without TLS. */
+  /** PEM texts of --etcd-cafile, --etcd-certfile and --etcd-keyfile; not needed for endpoints without TLS. */
   readonly ca?: string | undefined;
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
   readonly dial: Dial;
   /** Through whose SSH connection it is reached where the network does not let us. */
   readonly node: NodeName;
-  readonly direct: boolean;
-  /** Milliseconds for a direct TCP connection, and again for its TLS handshake. */
-  readonly directTimeout: number;
+  /** false: always through SSH. Default true: directly where that works. */
+  readonly direct?: boolean;
+  /** Milliseconds for a direct TCP connection, and again for its TLS handshake; default 2 000. */
+  readonly directTimeout?: number;
 }
 
 /** Values can be 1.5 MiB each; a page that is larger than this is asked for again, halved. */
@@ -32,12 +33,14 @@ interface Connection {
 
 export class Endpoint {
   readonly url: URL;
+  readonly node: NodeName;
   readonly #options: EndpointOptions;
   #connection: Promise<Connection> | undefined;
 
   /** `url` as in --etcd-servers: `https://198.51.100.11:2379`; http for an etcd without TLS. */
   constructor(url: string, options: EndpointOptions) {
     this.url = new URL(url);
+    this.node = options.node;
     this.#options = options;
   }
 
@@ -94,7 +97,7 @@ export class Endpoint {
   async #connect(): Promise<Connection> {
     const host = this.url.hostname.replace(/^\[|\]$/g, '');
     const port = Number(this.url.port === '' ? 2379 : this.url.port);
-    const { direct, dial, node } = this.#options;
+    const { direct = true, dial, node } = this.#options;
     const reachable = direct && (await this.#reaches(host, port));
     const door = reachable ? undefined : await openDoor(() => dial(node, host, port), 'etcd');
     const target = door?.target ?? `${this.url.hostname}:${port}`;
@@ -115,7 +118,7 @@ export class Endpoint {
    * for instance. Without TLS nothing tells them apart, but a loopback address is surely the node's, not ours.
    */
   async #reaches(host: string, port: number): Promise<boolean> {
-    const { ca, cert, key, directTimeout } = this.#options;
+    const { ca, cert, key, directTimeout = 2_000 } = this.#options;
     let socket: Socket | undefined;
     try {
       if (this.url.protocol !== 'https:' && isLoopback(host)) return false;

@@ -33,6 +33,28 @@ const messages = {
   },
   CompactionRequest: { fields: { revision: field('int64', 1), physical: field('bool', 2) } },
   CompactionResponse: { fields: { header: field('ResponseHeader', 1) } },
+  Member: {
+    fields: {
+      ID: field('uint64', 1),
+      name: field('string', 2),
+      peerURLs: { rule: 'repeated', type: 'string', id: 3 },
+      clientURLs: { rule: 'repeated', type: 'string', id: 4 },
+      isLearner: field('bool', 5),
+    },
+  },
+  // From etcd 3.5; before, a member answers with what it knows by itself.
+  MemberListRequest: { fields: { linearizable: field('bool', 1) } },
+  MemberListResponse: {
+    fields: { header: field('ResponseHeader', 1), members: { rule: 'repeated', type: 'Member', id: 2 } },
+  },
+  MemberAddRequest: {
+    fields: { peerURLs: { rule: 'repeated', type: 'string', id: 1 }, isLearner: field('bool', 2) },
+  },
+  MemberAddResponse: { fields: { header: field('ResponseHeader', 1) } },
+  MemberPromoteRequest: { fields: { ID: field('uint64', 1) } },
+  MemberPromoteResponse: { fields: { header: field('ResponseHeader', 1) } },
+  MemberRemoveRequest: { fields: { ID: field('uint64', 1) } },
+  MemberRemoveResponse: { fields: { header: field('ResponseHeader', 1) } },
   StatusRequest: { fields: {} },
   StatusResponse: {
     fields: {
@@ -55,6 +77,14 @@ const services = {
       Range: { requestType: 'RangeRequest', responseType: 'RangeResponse' },
       Compact: { requestType: 'CompactionRequest', responseType: 'CompactionResponse' },
     },
+  },
+  Cluster: {
+    methods: Object.fromEntries(
+      ['List', 'Add', 'Promote', 'Remove'].map((verb) => [
+        `Member${verb}`,
+        { requestType: `Member${verb}Request`, responseType: `Member${verb}Response` },
+      ]),
+    ),
   },
   Maintenance: { methods: { Status: { requestType: 'StatusRequest', responseType: 'StatusResponse' } } },
 };
@@ -87,6 +117,15 @@ export interface RangeResponse {
   readonly header: ResponseHeader | null;
   readonly kvs: readonly { readonly key: Buffer; readonly value: Buffer; readonly mod_revision: string }[];
   readonly more: boolean;
+}
+
+/** An id is decimal here. */
+export interface Member {
+  readonly ID: string;
+  readonly name: string;
+  readonly peerURLs: readonly string[];
+  readonly clientURLs: readonly string[];
+  readonly isLearner: boolean;
 }
 
 export interface StatusResponse {

@@ -74,6 +74,18 @@ export async function stop(docker: Docker, name: string, timeout: number): Promi
   await unless([304], docker.getContainer(name).stop({ t: timeout }));
 }
 
+/** Stops and starts it, or starts a stopped one. */
+export async function restart(
+  docker: Docker,
+  name: string,
+  { State }: ContainerInspectInfo,
+  timeout: number,
+): Promise<void> {
+  if (State.Paused) await docker.getContainer(name).unpause();
+  if (State.Running) await docker.getContainer(name).restart({ t: timeout });
+  else await start(docker, name);
+}
+
 /**
  * Removes it whether or not it runs, with its anonymous volumes as RKE does; Docker keeps those that another
  * container (service-sidekick) holds. None there is fine.

@@ -206,7 +206,7 @@ class StreamAgent extends Agent {
 }
 
 /** What node:http calls on a socket and an SSH channel has not. */
-function likeSocket(stream: Duplex): Duplex {
+export function likeSocket(stream: Duplex): Duplex {
   const nothing = () => stream;
   return Object.assign(stream, {
     setKeepAlive: nothing,

@@ -4,7 +4,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 import { TsrkeError } from '../errors.ts';
 import type { ApiserverContainer, ContainerRuntime, Markers, NodeName, Report } from '../ports.ts';
 import { apiserverName, create, heirOf, inspect, inspectThree, isUp, logsOf } from './containers.ts';
-import { remove, start, statesOf } from './containers.ts';
+import { remove, restart, statesOf } from './containers.ts';
 import { unless } from './docker-client.ts';
 import { exchange, finishExchange, isExchangeOpen, settleExchange, type Exchanged } from './exchange.ts';
 import { argumentsOf, inUse, isInterrupted, withArguments, type Command } from './recreation.ts';
@@ -57,9 +57,7 @@ export function dockerRuntime(options: DockerOptions): ContainerRuntime & Marker
       const docker = await options.docker(node, signal);
       const info = await inspect(docker, inUse);
       if (info === undefined) throw missing(node);
-      if (info.State.Paused) await docker.getContainer(inUse).unpause();
-      if (info.State.Running) await docker.getContainer(inUse).restart({ t: stopTimeout });
-      else await start(docker, inUse);
+      await restart(docker, inUse, info, stopTimeout);
     },
 
     async recreateApiserver(node, change, signal) {

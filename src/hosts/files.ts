@@ -10,8 +10,9 @@ import type { ContainerInspectInfo } from 'dockerode';
 import { extract, pack } from 'tar-stream';
 import { TsrkeError } from '../errors.ts';
 import type { NodeFile, NodeFiles, NodeName } from '../ports.ts';
-import { apiserverName, create, heirOf, inspect, inspectThree, isUp, remove, start } from './containers.ts';
+import { apiserverName, heirOf, inspect, inspectThree, isUp, remove } from './containers.ts';
 import { bytesOf, demultiplex, statusOf } from './docker-client.ts';
+import { runOneShot, type Outcome } from './one-shot.ts';
 import { inUse } from './recreation.ts';
 
 /** The one-shot container that stands in for a kube-apiserver that does not run; removed afterwards, or by `clear`. */
@@ -187,11 +188,6 @@ async function run(
   );
 }
 
-interface Outcome {
-  readonly code: number;
-  readonly output: string;
-}
-
 /** Resolves to undefined when the container has stopped in the meantime. */
 async function runInside(
   docker: Docker,
@@ -233,37 +229,9 @@ async function runBeside(
     Image: info.Image,
     Entrypoint: [entrypoint],
     Cmd: cmd,
-    User: '0:0',
-    NetworkDisabled: true,
-    Labels: {},
-    HostConfig: {
-      ...{ Binds, Mounts, VolumesFrom, Runtime, SecurityOpt, UsernsMode },
-      NetworkMode: 'none',
-      RestartPolicy: { Name: 'no' },
-    },
+    HostConfig: { Binds, Mounts, VolumesFrom, Runtime, SecurityOpt, UsernsMode },
   };
-  await remove(docker, mover, signal);
-  if (!(await create(docker, mover, definition))) {
-    throw new TsrkeError('DOCKER', `a container named ${mover} has just appeared`, {
-      node,
-      next: 'see who else is at work on this node, then run the same command again',
-    });
-  }
-  try {
-    const container = docker.getContainer(mover);
-    await start(docker, mover);
-    const { StatusCode } = (await container.wait()) as { StatusCode: number };
-    const output = StatusCode === 0 ? '' : await lastWords(container);
-    return { code: StatusCode, output };
-  } finally {
-    // Cut off, it stays until the next call, or `clear`.
-    if (!signal.aborted) await remove(docker, mover, signal);
-  }
-}
-
-async function lastWords(container: Docker.Container): Promise<string> {
-  const raw: unknown = await container.logs({ stdout: true, stderr: true, tail: 20, follow: false });
-  return Buffer.isBuffer(raw) ? demultiplex(raw) : '';
+  return runOneShot({ docker, node, name: mover, definition }, signal);
 }
 
 function expectSeen(

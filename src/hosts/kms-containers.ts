@@ -18,16 +18,9 @@ import {
   stop,
   type NameOf,
 } from './containers.ts';
-import { bytesOf, unless } from './docker-client.ts';
 import { exchange, finishExchange, settleExchange, type Exchanged } from './exchange.ts';
+import { needImage, type ImageSource } from './images.ts';
 import { fresh, inUse, isInterrupted, old } from './recreation.ts';
-
-/** Where an image comes from: see config/private-registries.ts. */
-export interface ImageSource {
-  readonly registry: string;
-  readonly login: { header(): string; hide(text: string): string } | undefined;
-  readonly isEcr: boolean;
-}
 
 export interface KmsContainersOptions {
   /** As DockerOptions'; `timeout`: milliseconds until a call is given up, where it is not the usual. */
@@ -39,9 +32,6 @@ export interface KmsContainersOptions {
 
 const socketLabel = 'tsrke.io/kms-socket';
 const hashLabel = 'tsrke.io/kms-definition';
-
-/** Milliseconds for a pull: images of clouds' plugins have hundreds of megabytes. */
-const pullTimeout = 15 * 60_000;
 
 export function kmsContainers({
   docker: open,
@@ -70,9 +60,7 @@ export function kmsContainers({
     },
 
     async needImage(node, image, signal) {
-      const docker = await open(node, signal);
-      if ((await unless([404], docker.getImage(image).inspect())) !== undefined) return;
-      await pull(await open(node, signal, pullTimeout), node, image, imageSource(image), signal);
+      await needImage({ docker: open, node, image, source: imageSource(image) }, signal);
     },
 
     async create(node, definition, signal) {
@@ -205,50 +193,4 @@ function containerOf({ image, command, env, binds, socket, hash }: KmsDefinition
       RestartPolicy: { Name: 'always', MaximumRetryCount: 0 },
     },
   };
-}
-
-/** Docker answers 200 and tells in the stream, one JSON object after the other, what became of it. */
-async function pull(
-  docker: Docker,
-  node: NodeName,
-  image: string,
-  source: ImageSource,
-  signal: AbortSignal,
-): Promise<void> {
-  const { login } = source;
-  const failed = (why: string) => notPulled(node, image, source, login?.hide(why) ?? why);
-  let told: string;
-  try {
-    const options = login === undefined ? {} : { authconfig: { base64: login.header() } };
-    const stream = await docker.pull(image, options);
-    told = (await bytesOf(node, stream, signal)).toString();
-  } catch (error) {
-    if (!(error instanceof TsrkeError) || error.code !== 'DOCKER') throw error;
-    throw failed((error.cause as Error | undefined)?.message ?? error.message);
-  }
-  for (const line of told.split('\n').filter((each) => each.trim() !== '')) {
-    const { error } = JSON.parse(line) as { error?: string };
-    if (error !== undefined) throw failed(error);
-  }
-}
-
-/** Without a cause, whose words may be anybody's. */
-function notPulled(
-  node: NodeName,
-  image: string,
-  { registry, login, isEcr }: ImageSource,
-  why: string,
-): TsrkeError {
-  const how = login === undefined ? 'without credentials' : 'with its credentials of private_registries';
-  const cure =
-    login !== undefined
-      ? `see that user and password of ${registry} in private_registries are right`
-      : isEcr
-        ? `tsrke does not ask AWS for credentials: give ${registry} in private_registries the user AWS and the password that \`aws ecr get-login-password\` shows`
-        : `see with \`docker pull ${image}\` on ${node}; where it asks for a log-in, give private_registries an entry with url ${registry}`;
-  return new TsrkeError(
-    'DOCKER',
-    `the image ${image} is not there and could not be pulled from ${registry} ${how}: ${why}`,
-    { node, next: `${cure}, then run the same command again` },
-  );
 }

@@ -4,18 +4,25 @@ import { openPlugin } from '../kms/plugin.ts';
 import type {
   ContainerRuntime,
   Dial,
+  Health,
+  HostFiles,
   KmsContainers,
   KmsPlugins,
   Markers,
   NodeFiles,
   NodeName,
   Report,
+  ServiceContainers,
 } from '../ports.ts';
 import { abortable, DockerClients } from './docker-client.ts';
 import { dockerRuntime } from './docker.ts';
 import { dockerFiles } from './files.ts';
+import { healthChecks } from './health.ts';
+import { hostFiles } from './host-files.ts';
 import type { HostKeys } from './host-keys.ts';
-import { kmsContainers, type ImageSource } from './kms-containers.ts';
+import type { ImageSource } from './images.ts';
+import { kmsContainers } from './kms-containers.ts';
+import { serviceContainers } from './service-containers.ts';
 import type { SshTarget } from './ssh-auth.ts';
 import { SshConnection } from './ssh-connection.ts';
 
@@ -46,6 +53,9 @@ export interface Hosts {
   readonly dial: Dial;
   readonly plugins: KmsPlugins;
   readonly kmsContainers: KmsContainers;
+  readonly services: ServiceContainers;
+  readonly hostFiles: HostFiles;
+  readonly health: Health;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
   /** Ends all connections; nothing can be reached any more. */
@@ -82,13 +92,18 @@ export function connectHosts(options: HostsOptions): Hosts {
     const { connection, dockerSocket } = host(node);
     return clients.for({ name: node, dial: () => connection.openSocket(dockerSocket) }, signal, timeout);
   };
+  const dial: Dial = async (node, address, port) => host(node).connection.openPort(address, port);
   const stopTimeout = options.stopTimeout ?? 2;
+  const containers = { docker, stopTimeout, imageSource: options.imageSource };
 
   return {
     files: dockerFiles({ docker }),
     runtime: dockerRuntime({ docker, report: options.report, stopTimeout }),
-    kmsContainers: kmsContainers({ docker, stopTimeout, imageSource: options.imageSource }),
-    dial: async (node, address, port) => host(node).connection.openPort(address, port),
+    kmsContainers: kmsContainers(containers),
+    services: serviceContainers(containers),
+    hostFiles: hostFiles({ docker }),
+    health: healthChecks({ dial }),
+    dial,
     plugins: {
       plugin: (node, path, version) =>
         openPlugin({

@@ -9,6 +9,8 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  Health,
+  HostFiles,
   KmsContainers,
   KmsPlugins,
   KubeApi,
@@ -16,6 +18,7 @@ import type {
   NodeFiles,
   NodeName,
   Report,
+  ServiceContainers,
 } from '../ports.ts';
 import type { TsrkeBlock } from '../state/rkestate.ts';
 
@@ -47,6 +50,9 @@ export interface Links {
   readonly kube: KubeApi;
   readonly plugins: KmsPlugins;
   readonly kmsContainers: KmsContainers;
+  readonly services: ServiceContainers;
+  readonly hostFiles: HostFiles;
+  readonly health: Health;
   readonly clock: Clock;
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
@@ -105,6 +111,9 @@ export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded
     kube,
     plugins: hosts.plugins,
     kmsContainers: hosts.kmsContainers,
+    services: hosts.services,
+    hostFiles: hosts.hostFiles,
+    health: hosts.health,
     clock: systemClock,
     connect: (node, signal) => hosts.connect(node, signal),
     etcd: (ask) => createEtcd({ ...ask, dial: hosts.dial, report }),

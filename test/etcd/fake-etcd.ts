@@ -1,7 +1,14 @@
 /** An etcd member in process: keys and values at one revision, real gRPC, TLS with client certificates. */
-import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js';
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import type { ServiceDefinition } from '@grpc/proto-loader';
-import { etcdPackage, type RangeRequest } from '../../src/etcd/proto.ts';
+import { etcdPackage, type Member, type RangeRequest } from '../../src/etcd/proto.ts';
 import { certificate, kubeCa } from '../kube/certificates.ts';
 
 export interface FakeEtcd {
@@ -14,9 +21,24 @@ export interface FakeEtcd {
   /** Answers nothing but Status, as a member without quorum does. */
   withoutQuorum: boolean;
   status: { dbSize?: string; dbSizeInUse?: string; dbSizeQuota?: string };
+  /** Of the whole cluster: several in process may share them. */
+  members: Member[];
+  /** Learners have caught up with the leader. */
+  isInSync: boolean;
+  /** What changes of membership are refused with, one after the other. */
+  refusals: Refusal[];
+  /** Changes of membership as asked for, e.g. `add https://…`. */
+  readonly changes: string[];
+  /** Called once the next change of membership is done; a refusal takes the place of its answer. */
+  afterChange: () => Refusal | undefined;
   onRange: (request: RangeRequest) => void;
   close(): void;
 }
+
+type Call<Request> = ServerUnaryCall<Request, unknown>;
+type Refusal = Pick<StatusObject, 'code' | 'details'>;
+
+const noRefusal = (): Refusal | undefined => undefined;
 
 export async function startEtcd(tls = true): Promise<FakeEtcd> {
   const server = new Server({ 'grpc.max_send_message_length': -1 });
@@ -28,6 +50,11 @@ export async function startEtcd(tls = true): Promise<FakeEtcd> {
     revision: 100n,
     withoutQuorum: false,
     status: {},
+    members: [] as Member[],
+    isInSync: true,
+    refusals: [] as Refusal[],
+    changes: [] as string[],
+    afterChange: noRefusal,
     onRange: () => undefined,
     close: () => {
       server.forceShutdown();
@@ -78,6 +105,54 @@ export async function startEtcd(tls = true): Promise<FakeEtcd> {
         fake.compacted = revision;
         answer(null, { header: header() });
       }
+    },
+  });
+  /** As etcd refuses them (3.5): members are told apart by peer URL, one learner at most. */
+  const change = (asked: string, answer: sendUnaryData<unknown>, work: () => Refusal | undefined) => {
+    fake.changes.push(asked);
+    const refusal = fake.refusals.shift() ?? work();
+    const { afterChange } = fake;
+    fake.afterChange = noRefusal;
+    answer(refusal ?? afterChange() ?? null, { header: header() });
+  };
+  const precondition = (details: string) => ({ code: status.FAILED_PRECONDITION, details });
+  const notFound = { code: status.NOT_FOUND, details: 'etcdserver: member not found' };
+  server.addService(etcdPackage['etcdserverpb.Cluster'] as ServiceDefinition, {
+    MemberList(_: unknown, answer: sendUnaryData<unknown>) {
+      if (fake.withoutQuorum) answer({ code: status.UNAVAILABLE, details: 'etcdserver: no leader' });
+      else answer(null, { header: header(), members: fake.members });
+    },
+    MemberAdd({ request }: Call<Pick<Member, 'peerURLs' | 'isLearner'>>, answer: sendUnaryData<unknown>) {
+      const { peerURLs, isLearner } = request;
+      change(`add ${isLearner ? 'learner ' : ''}${peerURLs.join()}`, answer, () => {
+        if (fake.members.some((member) => member.peerURLs.some((url) => peerURLs.includes(url))))
+          return precondition('etcdserver: Peer URLs already exists');
+        if (isLearner && fake.members.some((member) => member.isLearner))
+          return precondition('etcdserver: too many learner members in cluster');
+        const ID = String(10_000_000_000_000_000_000n + BigInt(fake.members.length));
+        fake.members.push({ ID, name: '', peerURLs, clientURLs: [], isLearner });
+        return undefined;
+      });
+    },
+    MemberPromote({ request }: Call<Pick<Member, 'ID'>>, answer: sendUnaryData<unknown>) {
+      change(`promote ${request.ID}`, answer, () => {
+        const at = fake.members.findIndex(({ ID }) => ID === request.ID);
+        const member = fake.members[at];
+        if (member === undefined) return notFound;
+        if (!member.isLearner) return precondition('etcdserver: can only promote a learner member');
+        if (!fake.isInSync)
+          return precondition('etcdserver: can only promote a learner member which is in sync with leader');
+        fake.members[at] = { ...member, isLearner: false };
+        return undefined;
+      });
+    },
+    MemberRemove({ request }: Call<Pick<Member, 'ID'>>, answer: sendUnaryData<unknown>) {
+      change(`remove ${request.ID}`, answer, () => {
+        const at = fake.members.findIndex(({ ID }) => ID === request.ID);
+        if (at === -1) return notFound;
+        fake.members.splice(at, 1);
+        return undefined;
+      });
     },
   });
   server.addService(etcdPackage['etcdserverpb.Maintenance'] as ServiceDefinition, {

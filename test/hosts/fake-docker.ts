@@ -4,14 +4,17 @@
  * the real one differs, this one is wrong.
  */
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { extract, pack } from 'tar-stream';
+import { extract, pack, type Pack } from 'tar-stream';
+import { bindOf } from '../../src/bind.ts';
+import { hostPathOf } from '../../src/encryption/binds.ts';
 
 export interface FakeContainer {
   readonly id: string;
@@ -28,6 +31,8 @@ export interface FakeContainer {
   started: number;
   exitCode: number;
   log: string;
+  /** Anonymous ones, its own and those of others that it uses. */
+  readonly volumes: readonly string[];
 }
 
 class Answer extends Error {
@@ -42,6 +47,14 @@ export class FakeDocker {
   readonly folder = mkdtempSync(join(tmpdir(), 'tsrke-docker-'));
   readonly containers: FakeContainer[] = [];
   readonly images = new Map<string, string>();
+  /** By id: what an image brings along. */
+  readonly imageConfigs = new Map<string, { Env?: string[]; Volumes?: Record<string, object> }>();
+  /** Anonymous volumes that are there. */
+  readonly volumes = new Set<string>();
+  /** What `docker info` tells. */
+  info: Record<string, unknown> = { Name: 'host-1' };
+  /** Security options with which no container starts. */
+  readonly refusedOptions = new Set<string>();
   /** Each call that changed something, e.g. `start kube-apiserver`. */
   readonly effects: string[] = [];
   /** All that containers were made of, and all commands run in them. */
@@ -69,6 +82,8 @@ export class FakeDocker {
   port = 0;
   readonly #server: Server = createServer((request, response) => void this.#serve(request, response));
   readonly #execs = new Map<string, { container: FakeContainer; command: string[]; code: number | null }>();
+  /** Of files that a tar brought for somebody else than root, by their inodes: tests need not be root's. */
+  readonly #owners = new Map<number, number>();
   #clock = 0;
   #serial = 0;
 
@@ -111,7 +126,20 @@ export class FakeDocker {
     const image = this.images.get(named) ?? [...this.images.values()].find((id) => id === named);
     if (image === undefined) throw new Answer(404, `No such image: ${named}`);
     if (HostConfig['NetworkMode'] === 'host') (config as Record<string, unknown>)['Hostname'] ??= 'host-1';
+    const { Env: environment, Volumes: own = {} } = this.imageConfigs.get(image) ?? {};
+    if (environment !== undefined) {
+      (config as { Env?: string[] }).Env = [...environment, ...((config as { Env?: string[] }).Env ?? [])];
+    }
+    const used = ((HostConfig['VolumesFrom'] ?? []) as string[]).flatMap(
+      (other) => this.find(other)?.volumes ?? [],
+    );
+    const made = Object.keys(own).map((path) => `${path} of ${++this.#serial}`);
+    for (const volume of made) this.volumes.add(volume);
+    for (const bind of bindsOf(HostConfig)) {
+      mkdirSync(this.path(bind.split(':')[0] ?? ''), { recursive: true });
+    }
     const container = {
+      volumes: [...made, ...used],
       ...{ id: (++this.#serial).toString(16).padStart(64, '0'), name, config, image, hostConfig: HostConfig },
       ...{ running: false, paused: false, started: 0, exitCode: 0, log: '' },
     };
@@ -174,7 +202,7 @@ export class FakeDocker {
   async #answer(call: string, query: URLSearchParams, body: Buffer): Promise<unknown> {
     const json = () => JSON.parse(body.toString() || '{}') as Record<string, unknown>;
     if (call === 'GET /version') return { Version: '20.10.24', ApiVersion: '1.41', MinAPIVersion: '1.12' };
-    if (call === 'GET /info') return { Name: 'host-1' };
+    if (call === 'GET /info') return this.info;
     if (call === 'POST /containers/create') {
       const container = this.create(query.get('name') ?? '', json());
       this.effects.push(`create ${container.name}`);
@@ -190,7 +218,7 @@ export class FakeDocker {
       const name = decodeURIComponent(image);
       const id = this.images.get(name) ?? [...this.images.values()].find((other) => other === name);
       if (id === undefined) throw new Answer(404, `No such image: ${name}`);
-      return { Id: id };
+      return { Id: id, Config: this.imageConfigs.get(id) ?? {} };
     }
     const exec = /^(?:GET|POST) \/exec\/(\w+)\/(\w+)$/.exec(call);
     if (exec !== null) return this.#exec(exec[1] ?? '', exec[2] ?? '');
@@ -229,12 +257,15 @@ export class FakeDocker {
         return this.#inspected(container);
       case 'POST start':
         if (container.running) throw new Answer(304, '');
+        for (const option of (container.hostConfig['SecurityOpt'] ?? []) as string[]) {
+          if (this.refusedOptions.has(option)) throw new Answer(500, `invalid argument: ${option}`);
+        }
         effect('start');
         this.start(container);
         if (container.config['NetworkDisabled'] === true) {
           const entrypoint = (container.config['Entrypoint'] ?? []) as string[];
           const cmd = (container.config['Cmd'] ?? []) as string[];
-          await this.#run(container, [...entrypoint, ...cmd]);
+          container.log = await this.#run(container, [...entrypoint, ...cmd]);
           container.running = false;
         }
         return undefined;
@@ -273,6 +304,10 @@ export class FakeDocker {
           throw new Answer(409, 'You cannot remove a running container');
         effect('remove');
         this.containers.splice(this.containers.indexOf(container), 1);
+        if (query.get('v') === 'true') {
+          const isUsed = (volume: string) => this.containers.some(({ volumes }) => volumes.includes(volume));
+          for (const volume of container.volumes) if (!isUsed(volume)) this.volumes.delete(volume);
+        }
         return undefined;
       case 'GET logs':
         return container.log
@@ -284,7 +319,7 @@ export class FakeDocker {
         return this.#tar(container, query.get('path') ?? '');
       case 'PUT archive':
         effect('put into');
-        return this.#untar(query.get('path') ?? '', body);
+        return this.#untar(container, query.get('path') ?? '', body);
       case 'POST exec': {
         if (!container.running) throw new Answer(409, `Container ${container.id} is not running`);
         const Id = `e${++this.#serial}`;
@@ -328,13 +363,13 @@ export class FakeDocker {
     return frame(2, output);
   }
 
-  /** Runs the command for real; arguments that are paths below /etc are those of this host's folder. */
+  /** Runs the command for real; arguments that are paths in a bind, or below /etc, are those of this host's folder. */
   #run(container: FakeContainer, command: string[]): Promise<string> {
     this.beforeCommand?.();
     this.effects.push(`run in ${container.name}`);
     this.commands.push(command);
     const [program = '', ...args] = command.map((word) =>
-      word.startsWith('/etc/') ? this.path(word) : word,
+      word.startsWith('/etc/') || isIn(container, word) ? this.#real(container, word) : word,
     );
     return new Promise((resolve) => {
       execFile(program, args, (error, stdout, stderr) => {
@@ -344,29 +379,58 @@ export class FakeDocker {
     });
   }
 
+  /** Where a path of the container really is; the source of a bind may be a link. */
+  #real({ hostConfig }: FakeContainer, path: string): string {
+    const bind = bindsOf(hostConfig)
+      .map(bindOf)
+      .find(({ target }) => path === target);
+    if (bind !== undefined) return realpathSync(this.path(bind.source));
+    return this.path(hostPathOf(bindsOf(hostConfig), path) ?? path);
+  }
+
   async #tar(container: FakeContainer, path: string): Promise<Buffer> {
-    const found = statSync(this.path(path), { throwIfNoEntry: false });
-    if (found === undefined)
+    const real = this.#real(container, path);
+    if (statSync(real, { throwIfNoEntry: false }) === undefined)
       throw new Answer(404, `Could not find the file ${path} in container ${container.id}`);
     const archive = pack();
-    const header = { name: basename(path), mode: found.mode & 0o7777, uid: this.uid, gid: 0 };
-    if (found.isDirectory()) archive.entry({ ...header, type: 'directory' });
-    else archive.entry(header, readFileSync(this.path(path)));
+    this.#add(archive, basename(path), real);
     archive.finalize();
     return buffer(archive);
   }
 
-  async #untar(folder: string, body: Buffer): Promise<Buffer> {
-    const found = statSync(this.path(folder), { throwIfNoEntry: false });
-    if (found === undefined) throw new Answer(404, `Could not find the file ${folder}`);
+  #add(archive: Pack, name: string, real: string): void {
+    const found = statSync(real);
+    const header = { name, mode: found.mode & 0o7777, uid: this.#owners.get(found.ino) ?? this.uid, gid: 0 };
+    if (!found.isDirectory()) {
+      archive.entry(header, readFileSync(real));
+      return;
+    }
+    archive.entry({ ...header, name: `${name}/`, type: 'directory' });
+    for (const each of readdirSync(real)) this.#add(archive, `${name}/${each}`, join(real, each));
+  }
+
+  async #untar(container: FakeContainer, folder: string, body: Buffer): Promise<Buffer> {
+    const real = this.#real(container, folder);
+    if (statSync(real, { throwIfNoEntry: false }) === undefined)
+      throw new Answer(404, `Could not find the file ${folder}`);
     const entries = extract();
     entries.end(body);
     for await (const entry of entries) {
-      const file = join(this.path(folder), entry.header.name);
-      writeFileSync(file, await buffer(entry), { mode: entry.header.mode });
+      const { name, mode, uid } = entry.header;
+      const file = join(real, name);
+      writeFileSync(file, await buffer(entry), { mode });
+      if (uid !== 0) this.#owners.set(statSync(file).ino, uid);
     }
     return Buffer.alloc(0);
   }
+}
+
+function bindsOf(hostConfig: Readonly<Record<string, unknown>>): readonly string[] {
+  return (hostConfig['Binds'] ?? []) as readonly string[];
+}
+
+function isIn({ hostConfig }: FakeContainer, path: string): boolean {
+  return hostPathOf(bindsOf(hostConfig), path) !== undefined;
 }
 
 /** Docker's framing of a container's output. */

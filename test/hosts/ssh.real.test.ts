@@ -282,6 +282,16 @@ test('a port of the host is reached as the host sees it', async () => {
   server.close();
 });
 
+test('a port of the host where nobody listens, and what sshd says of it', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port: free } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  const { hosts } = connect({ sshKeyPath: ssh.path('plain-ed25519') });
+  const url = `http://localhost:${free}/healthz`;
+  expect(await hosts.health.ask('h1', { url }, undefined, signal)).toBe('connection refused');
+});
+
 test('waiting for a connection ends with the signal, in its own reason', async () => {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

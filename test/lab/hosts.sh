@@ -1,7 +1,8 @@
 #!/bin/bash
 # Hosts for the real lab: each one a network, mount, UTS and PID namespace with its own sshd and dockerd.
 #   hosts.sh hold WHAT   take the machine-wide lock, say `held`, keep it until stdin ends, then clean up
-#   hosts.sh up N        clean up, then start h1..hN (the caller holds the lock)
+#   hosts.sh up N [cri|pods]   clean up, then start h1..hN (the caller holds the lock); cri: with containerd for
+#                        kubelets, pods: which has the images of pods (setup-pods.sh)
 #   hosts.sh down        remove everything that `up` made, whatever state it is in (the caller holds the lock)
 #   hosts.sh release [--force]   the same for people: with the lock, forced also if another has it
 #   hosts.sh reboot|plug|unplug HOST
@@ -11,7 +12,12 @@ set -euo pipefail
 SELF=$LAB_DIR/hosts.sh
 
 # What a host keeps to itself and over a reboot; everything else is the machine's own, /run is lost.
-DISKS=(/etc/kubernetes /var/lib/etcd /var/lib/docker /var/lib/kubelet /var/lib/rancher /var/lib/cni /var/log/kube-audit /opt/rke /opt/cni /etc/cni)
+DISKS=(/etc/kubernetes /var/lib/etcd /var/lib/docker /var/lib/kubelet /var/lib/rancher /var/lib/cni /var/log/kube-audit /opt/rke /opt/cni /etc/cni
+  /var/lib/cri-dockerd /var/lib/calico /etc/ceph /var/log/containers /var/log/pods /opt/containerd)
+# What containers bind and Docker would make where the machine has none.
+NEEDED=(/lib/modules)
+# Kubelets set these, and they are the machine's.
+SYSCTLS=(vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes)
 
 netns() { echo "tsrke-$1"; }
 
@@ -76,8 +82,8 @@ kill_host() { # folder: the end of the first process is the end of all others in
 start_host() { # folder, name, command that enters the network namespace …
   local dir=$1 name=$2 path
   shift 2
-  for path in "${DISKS[@]}"; do
-    mkdir -p "$dir/disk$path"
+  for path in "${DISKS[@]}"; do mkdir -p "$dir/disk$path"; done
+  for path in "${DISKS[@]}" "${NEEDED[@]}"; do
     if [ ! -d "$path" ]; then
       mkdir -p "$path"
       echo "$path" >>"$STATE.mountpoints"
@@ -89,11 +95,15 @@ start_host() { # folder, name, command that enters the network namespace …
 
 wait_host() { # folder
   local tries=0
-  until [ -S "$1/docker.sock" ] && [ -f "$1/init" ] && docker_api "$1" /_ping; do
+  until [ -S "$1/docker.sock" ] && [ -f "$1/init" ] && docker_api "$1" /_ping && cri_listens "$1"; do
     tries=$((tries + 1))
     [ $tries -lt 600 ] || fail "dockerd of $(basename "$1") does not answer: $(tail -n 5 "$1/dockerd.log" "$1/init.log" 2>&1)"
     sleep 0.05
   done
+}
+
+cri_listens() { # folder
+  [ ! -f "$1/containerd.toml" ] || [ -S "/proc/$(init_of "$1")/root/run/cri-dockerd.sock" ]
 }
 
 docker_api() { curl -sf --max-time 30 --unix-socket "$1/docker.sock" "http://docker$2" >/dev/null; }
@@ -117,6 +127,7 @@ init() { # folder, name: the first process of a host, in its namespaces
   chmod 600 "$dir/shadow"
   mount --bind "$dir/passwd" /etc/passwd
   mount --bind "$dir/shadow" /etc/shadow
+  if [ -f "$dir/containerd.toml" ]; then own_resolver "$dir"; fi
   mount --make-rshared /
 
   # dockerd reads its oom score and limits; where the machine grants less, it warns and goes on
@@ -125,6 +136,9 @@ init() { # folder, name: the first process of a host, in its namespaces
     --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent="/tsrke-lab/$name" \
     --add-runtime "nores=$LAB_DIR/nores-runtime.sh" --default-runtime nores \
     </dev/null >>"$dir/dockerd.log" 2>&1 &
+  if [ -f "$dir/containerd.toml" ]; then
+    containerd --config "$dir/containerd.toml" </dev/null >>"$dir/containerd.log" 2>&1 &
+  fi
   if [ -f "$dir/sshd_config" ]; then
     /usr/sbin/sshd -D -f "$dir/sshd_config" -E "$dir/sshd.log" </dev/null &
   fi
@@ -133,6 +147,16 @@ init() { # folder, name: the first process of a host, in its namespaces
     sleep infinity &
     wait $! || true
   done
+}
+
+# Pods' names are not for the machine's resolver, which may even be on loopback: CoreDNS would take that for a loop.
+own_resolver() { # folder
+  local target
+  target=$(readlink -m /etc/resolv.conf)
+  echo "nameserver $NETWORK.1" >"$1/resolv.conf"
+  mkdir -p "$(dirname "$target")"
+  [ -e "$target" ] || touch "$target"
+  mount --bind "$1/resolv.conf" "$target"
 }
 
 # --- up -------------------------------------------------------------------------------------------
@@ -199,9 +223,45 @@ host_docker() { # folder: a data folder with the images loaded
   echo '{}' >"$1/daemon.json"
 }
 
-up() { # how many
+# The CRI behind the address that RKE's kubelet is given: containerd instead of cri-dockerd.
+host_containerd() { # folder, whether it has the images of pods
+  local data=$1/disk/var/lib/cri-dockerd/containerd file
+  containerd_config /var/lib/cri-dockerd/containerd /run/cri-containerd /run/cri-dockerd.sock >"$1/containerd.toml"
+  rm -rf "$data"
+  mkdir -p "$(dirname "$data")"
+  if [ "$2" = pods ]; then
+    # Contents and layers never change, so they are linked; the two databases are copied.
+    cp -al "$(containerd_data)" "$data" 2>/dev/null || { rm -rf "$data"; cp -a "$(containerd_data)" "$data"; }
+    find "$data" -name '*.db' | while read -r file; do cp -p "$file" "$file.own" && mv "$file.own" "$file"; done
+  fi
+}
+
+containerd_config() { # root, state, socket
+  cat <<CONF
+version = 2
+root = "$1"
+state = "$2"
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+address = "$3"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "docker.io/$PAUSE_IMAGE"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/opt/cni/bin"
+conf_dir = "/etc/cni/net.d"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "$LAB_DIR/nores-runtime.sh"
+CONF
+}
+
+up() { # how many, cri or pods
   [ -d "$(docker_data)" ] || fail "not set up: run test/lab/setup.sh"
+  [ "${2:-}" != pods ] || [ -d "$(containerd_data)" ] || fail "not set up for pods: run test/lab/setup-pods.sh"
   down
+  [ -z "${2:-}" ] || sysctl "${SYSCTLS[@]}" >"$STATE.sysctls" 2>/dev/null || true
   mkdir -p "$STATE/ssh"
   chmod 711 "$STATE"
   # Docker's overlay2 cannot lie on an overlay (a container's root file system): then memory is the disk.
@@ -216,6 +276,7 @@ up() { # how many
     host_network "h$i" "$i"
     host_ssh "$STATE/h$i"
     host_docker "$STATE/h$i"
+    [ -z "${2:-}" ] || host_containerd "$STATE/h$i" "$2"
     start_host "$STATE/h$i" "h$i" nsenter --net="/run/netns/$(netns "h$i")"
   done
   for ((i = 1; i <= $1; i++)); do wait_host "$STATE/h$i"; done
@@ -264,6 +325,10 @@ down() {
     tac "$STATE.mountpoints" | while read -r path; do rmdir "$path" 2>/dev/null || true; done
     rm -f "$STATE.mountpoints"
   fi
+  if [ -f "$STATE.sysctls" ]; then
+    sysctl -q -p "$STATE.sysctls" || say "the machine's sysctls are not all as they were"
+    rm -f "$STATE.sysctls"
+  fi
 }
 
 # --- the images, once -----------------------------------------------------------------------------
@@ -291,10 +356,29 @@ prepare_docker() { # target: a data folder with the images loaded
   rm -rf "$dir"
 }
 
+prepare_containerd() { # target: a data folder with the images of pods
+  local dir=$1.tmp$$
+  mkdir -p "$dir/data"
+  containerd_config "$dir/data" "$dir/state" "$dir/sock" >"$dir/containerd.toml"
+  # Images are unpacked by mounting them.
+  unshare --mount --fork --pid --kill-child bash -ec "
+    mount --make-rprivate /
+    mount -t proc proc /proc
+    if [ \$(stat -f -c %T '$dir') = overlayfs ]; then mount -t tmpfs tmpfs '$dir/data'; fi
+    containerd --config '$dir/containerd.toml' </dev/null >'$dir/log' 2>&1 &
+    until ctr -a '$dir/sock' version >/dev/null 2>&1; do sleep 0.05; kill -0 \$!; done
+    ctr -a '$dir/sock' -n k8s.io images import '$POD_IMAGES' >&2
+    kill \$! && wait \$! || true
+    cp -a '$dir/data' '$dir/done'
+  " || fail "containerd does not take the images of pods: $(tail -n 5 "$dir/log")"
+  mv "$dir/done" "$1"
+  rm -rf "$dir"
+}
+
 case ${1:-} in
 init) init "$2" "$3" ;;
 hold) hold "${2:-someone}" ;;
-up) up "${2:-3}" ;;
+up) up "${2:-3}" "${3:-}" ;;
 down) down ;;
 release) release "${2:-}" ;;
 reboot) reboot "$2" ;;
@@ -302,6 +386,7 @@ plug) ip link set "ts-$2" up ;;
 # Flushed: a neighbour that is still known costs its callers a full connect timeout instead of three seconds.
 unplug) ip link set "ts-$2" down && ip neigh flush dev "$BRIDGE" ;;
 sh) exec nsenter -t "$(init_of "$STATE/$2")" -m -u -n -p -- sh -c "cd /; $3" ;;
+prepare-containerd) prepare_containerd "$2" ;;
 prepare-docker) prepare_docker "$2" ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$SELF" >&2; exit 3 ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$SELF" >&2; exit 3 ;;
 esac

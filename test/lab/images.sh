@@ -1,91 +1,90 @@
 #!/bin/bash
 # Writes the lab's images, under the names of RKE's own, into one archive for `docker load`: images.sh TARGET.
-# There is no registry and no daemon yet, so the archive is put together by hand.
+# There is no registry and no daemon yet, so the archive is put together by hand (archive.sh).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+. "$LAB_DIR/archive.sh"
 
-target=$1
-work=$target.tmp$$
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/out"
-manifest=()
+begin_archive "$1"
 
-image() { # folder, name, entrypoint: one layer, one entry in the manifest
-  local root=$1 name=$2 entrypoint=${3:-} layer config
-  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C "$root" -cf "$work/layer.tar" .
-  layer=$(sha256sum <"$work/layer.tar" | cut -d' ' -f1)
-  mkdir -p "$work/out/$layer"
-  mv "$work/layer.tar" "$work/out/$layer/layer.tar"
-  config='{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]'${entrypoint:+",\"Entrypoint\":[\"$entrypoint\"]"}'},"rootfs":{"type":"layers","diff_ids":["sha256:'$layer'"]},"history":[{"created":"1970-01-01T00:00:00Z"}]}'
-  local id
-  id=$(printf %s "$config" | sha256sum | cut -d' ' -f1)
-  printf %s "$config" >"$work/out/$id.json"
-  manifest+=("{\"Config\":\"$id.json\",\"RepoTags\":[\"$name\"],\"Layers\":[\"$layer/layer.tar\"]}")
-}
+userland "$work/system"
+# kubelet and kube-proxy call these; what else they call busybox has.
+program "$work/system" iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore mount umount
+extensions "$work/system"
+system=$(layer "$work/system")
 
-userland() { # folder: what scripts expect of a small system
-  mkdir -p "$1"/{bin,sbin,etc,tmp,root,usr/bin,usr/local/bin,var/log,opt}
-  chmod 1777 "$1/tmp"
-  cp /bin/busybox "$1/bin/busybox"
-  local applet
-  for applet in $(/bin/busybox --list); do
-    [ -e "$1/bin/$applet" ] || ln -s busybox "$1/bin/$applet"
-  done
-  rm -f "$1/bin/bash"
-  printf '#!/bin/sh\nexec /bin/sh "$@"\n' >"$1/bin/bash"
-  chmod 755 "$1/bin/bash"
-  ln -s ../../bin/env "$1/usr/bin/env"
-  echo 'root:x:0:0:root:/root:/bin/sh' >"$1/etc/passwd"
-  echo 'root:x:0:' >"$1/etc/group"
-}
-
-hyperkube() { # name, binary
-  local root=$work/hyperkube
-  rm -rf "$root"
-  userland "$root"
-  cp "$2" "$root/usr/local/bin/kube-apiserver.bin"
-  # RKE's options are for 1.30; 1.34 and 1.37 refuse those they no longer know.
-  cat >"$root/usr/local/bin/kube-apiserver" <<'SH'
-#!/bin/sh
+# A wrapper takes away RKE's options for 1.30 that later versions refuse, as they no longer know them.
+wrappers() { # folder, components, what the version is to say of itself
+  local bin=$1/usr/local/bin component
+  mkdir -p "$bin"
+  { echo '#!/bin/sh'
+    [ -z "${3:-}" ] || echo "export LAB_KUBERNETES_VERSION=$3"
+    cat <<'SH'
 n=$#
 while [ $n -gt 0 ]; do
   n=$((n - 1)) arg=$1
   shift
   case $arg in
   --cloud-provider=* | --cloud-config=* | --storage-backend=* | --runtime-config=authorization.k8s.io/v1beta1=true) ;;
+  --allow-untagged-cloud=* | --configure-cloud-routes=* | --enable-hostpath-provisioner=*) ;;
+  --pod-infra-container-image=*) ;;
   *) set -- "$@" "$arg" ;;
   esac
 done
-exec /usr/local/bin/kube-apiserver.bin "$@"
+exec "/usr/local/lib/kubernetes/${0##*/}" "$@"
 SH
-  chmod 755 "$root/usr/local/bin/kube-apiserver"
-  image "$root" "$1"
+  } >"$bin/kube-apiserver"
+  chmod 755 "$bin/kube-apiserver"
+  for component in $2; do [ "$component" = kube-apiserver ] || ln -s kube-apiserver "$bin/$component"; done
 }
 
-hyperkube tsrke-lab/hyperkube:1.34 "$APISERVER_BIN"
-hyperkube tsrke-lab/hyperkube:1.33 "$APISERVER_OLD_BIN"
-hyperkube tsrke-lab/hyperkube:1.37 "$APISERVER_NEW_BIN"
+components() { # folder, binary, its components
+  local lib=$1/usr/local/lib/kubernetes component
+  mkdir -p "$lib"
+  cp "$2" "$lib/binary"
+  for component in $3; do ln -s binary "$lib/$component"; done
+}
+
+all='kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy'
+components "$work/hyperkube" "$HYPERKUBE_BIN" "$all"
+hyperkube=$(layer "$work/hyperkube")
+wrappers "$work/now" "$all"
+now=$(layer "$work/now")
+for name in tsrke-lab/hyperkube:1.34 rancher/hyperkube:v1.30.5-rancher1; do image $name '' "$system" "$hyperkube" "$now"; done
+wrappers "$work/earlier" "$all" "$KUBERNETES_EARLIER"
+image rancher/hyperkube:v1.30.4-rancher1 '' "$system" "$hyperkube" "$(layer "$work/earlier")"
+
+wrappers "$work/apiserver" kube-apiserver
+apiserver=$(layer "$work/apiserver")
+components "$work/old" "$APISERVER_OLD_BIN" kube-apiserver
+image tsrke-lab/hyperkube:1.33 '' "$system" "$(layer "$work/old")" "$apiserver"
+components "$work/new" "$APISERVER_NEW_BIN" kube-apiserver
+image tsrke-lab/hyperkube:1.37 '' "$system" "$(layer "$work/new")" "$apiserver"
 
 mkdir -p "$work/etcd/usr/local/bin"
 cp "$ETCD_BIN" "$work/etcd/usr/local/bin/etcd"
 ln -s etcd "$work/etcd/usr/local/bin/etcdctl"
-image "$work/etcd" "$ETCD_IMAGE"
+image "$ETCD_IMAGE" '' "$(layer "$work/etcd")"
 
 mkdir -p "$work/kms/usr/local/bin"
 cp "$KMS_PLUGIN_BIN" "$work/kms/usr/local/bin/kms-plugin"
-image "$work/kms" "$KMS_IMAGE:1" /usr/local/bin/kms-plugin
+image "$KMS_IMAGE:1" /usr/local/bin/kms-plugin "$(layer "$work/kms")"
 touch "$work/kms/2"
-image "$work/kms" "$KMS_IMAGE:2" /usr/local/bin/kms-plugin
+image "$KMS_IMAGE:2" /usr/local/bin/kms-plugin "$(layer "$work/kms")"
 
-userland "$work/tools"
-mkdir -p "$work/tools/opt/rke-tools"
+mkdir -p "$work/tools/opt/rke-tools" "$work/tools/usr/local/bin"
+cp "$TOOLS_BIN" "$work/tools/usr/local/bin/nginx-proxy"
+# RKE's would start cri-dockerd and wait for its socket; the lab's hosts have containerd there. Each host has a cgroup
+# of its own, so that no kubelet takes another's pods for leftovers.
 cat >"$work/tools/opt/rke-tools/entrypoint.sh" <<'SH'
 #!/bin/sh
+case $1 in
+kubelet) exec "$@" --cgroup-driver=cgroupfs "--cgroup-root=/tsrke-lab/$(hostname)" ;;
+esac
 exec "$@"
 SH
 chmod 755 "$work/tools/opt/rke-tools/entrypoint.sh"
-image "$work/tools" "$TOOLS_IMAGE"
+tools=$(layer "$work/tools")
+for name in $TOOLS_IMAGES; do image "$name" '' "$system" "$tools"; done
 
-(IFS=, && echo "[${manifest[*]}]") >"$work/out/manifest.json"
-tar -C "$work/out" -cf "$work/images.tar" .
-mv "$work/images.tar" "$target"
+end_archive "$1"

@@ -29,8 +29,13 @@ const loggedKinds = new Map([
   ['ED25519-CERT', 'ssh-ed25519-cert-v01@openssh.com'],
 ]);
 
+/** What kubelets need: `cri` a container runtime, `pods` one that has the images of pods. */
+export type Kubelets = 'cri' | 'pods';
+
 let holder: ChildProcess | undefined;
 let running = 0;
+/** With them hosts are for one lab only: what kubelets make is more than containers and files. */
+let kubelets: Kubelets | undefined;
 
 /** Names of the hosts that are up. */
 export const namesUp = (): string[] => names.slice(0, running);
@@ -67,12 +72,21 @@ async function hold(): Promise<void> {
   for (const stream of [child.stdin, child.stdout]) (stream as unknown as { unref?(): void }).unref?.();
   holder = child;
   running = 0;
+  kubelets = undefined;
 }
 
-/** At least so many hosts, those that live as they are. */
-export async function bringUp(count: number): Promise<void> {
+/** At least so many hosts, those that live as they are; for kubelets just so many, which are new. */
+export async function bringUp(count: number, wanted?: Kubelets): Promise<void> {
   await hold();
   await script('setup.sh');
+  if (wanted === 'pods') await script('setup-pods.sh');
+  if (wanted !== undefined || kubelets !== undefined) {
+    running = 0;
+    kubelets = wanted;
+    await script('hosts.sh', 'up', String(count), ...(wanted === undefined ? [] : [wanted]));
+    running = count;
+    return;
+  }
   const alive = await Promise.all(
     names.slice(0, running).map(async (name) => {
       await script('hosts.sh', 'plug', name);
@@ -87,11 +101,19 @@ export async function bringUp(count: number): Promise<void> {
   running = count;
 }
 
+/** Ends the hosts; the next lab has new ones. */
+export async function takeDown(): Promise<void> {
+  running = 0;
+  kubelets = undefined;
+  await script('hosts.sh', 'down');
+}
+
 /** Ends the hosts and gives the machine's lock back. */
 export async function closeHosts(): Promise<void> {
   const child = holder;
   holder = undefined;
   running = 0;
+  kubelets = undefined;
   if (child?.exitCode !== null) return;
   child.ref();
   const ended = new Promise((resolve) => child.once('exit', resolve));

@@ -55,7 +55,10 @@ async function json<T>(path: string): Promise<T> {
  * A lone etcd waits out its election timeout whenever it starts, with RKE's default up to 5 s. Nobody can take its
  * leadership away, so there it is shorter: in cluster.yml, as the user would, in the state and in the container.
  */
-const loneEtcd: Readonly<Record<string, string>> = { 'election-timeout': '500', 'heartbeat-interval': '50' };
+export const loneEtcd: Readonly<Record<string, string>> = {
+  'election-timeout': '500',
+  'heartbeat-interval': '50',
+};
 
 const kmsV1Gate = { 'feature-gates': 'KMSv1=true' };
 
@@ -138,11 +141,15 @@ function cut(args: readonly string[] | null, count: number, encrypted: boolean):
     });
 }
 
+/** In the order that RKE starts them. */
+const services = ['service-sidekick', 'etcd', 'kube-apiserver'];
+const otherServices = ['kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy'];
+
 export async function createContainers(host: LabHost, count: number, options: LabOptions): Promise<void> {
   const image = host.docker.getImage(`tsrke-lab/hyperkube:${options.version ?? '1.34'}`);
   await image.tag({ repo: 'rancher/hyperkube', tag: 'v1.30.5-rancher1' });
   const inspected = await json<ContainerInspectInfo[]>(join(fixtures, `docker-inspect-${host.name}.json`));
-  for (const name of ['service-sidekick', 'etcd', 'kube-apiserver']) {
+  for (const name of options.kubelets === true ? [...services, ...otherServices] : services) {
     const one = inspected.find((candidate) => candidate.Name === `/${name}`);
     if (one === undefined) throw new Error(`the fixture has no container ${name} on ${host.name}`);
     const { Config } = one;

@@ -1,0 +1,3 @@
+module tsrke.test/lab/tools
+
+go 1.24.0
