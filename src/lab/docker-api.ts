@@ -207,8 +207,15 @@ export class DockerApi {
     if (known !== undefined) return { ...stream(known), headers: { 'content-type': 'application/x-tar' } };
     const archive = pack();
     const name = posix.basename(path);
-    if (file === undefined) archive.entry({ name: `${name}/`, type: 'directory', mode: 0o755 });
-    else archive.entry({ name, mode: file.mode, uid: file.uid, gid: 0 }, file.bytes);
+    if (file === undefined) {
+      archive.entry({ name: `${name}/`, type: 'directory', mode: 0o755 });
+      for (const each of host.below(hostPath).files) {
+        const inside = host.read(each);
+        if (inside === undefined) continue;
+        const { mode, uid, bytes } = inside;
+        archive.entry({ name: posix.join(name, posix.relative(hostPath, each)), mode, uid, gid: 0 }, bytes);
+      }
+    } else archive.entry({ name, mode: file.mode, uid: file.uid, gid: 0 }, file.bytes);
     archive.finalize();
     const bytes = await buffer(archive);
     if (file !== undefined) this.#archives.set(file, bytes);

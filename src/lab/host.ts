@@ -49,6 +49,15 @@ export class Host {
     return { files: [...this.#files.keys()].filter(isBelow), folders: [...this.#folders].filter(isBelow) };
   }
 
+  /** All files below become this user's. */
+  own(folder: string, uid: number): void {
+    for (const path of this.below(folder).files) {
+      const file = this.#files.get(path);
+      if (file !== undefined) this.#files.set(path, { ...file, uid });
+    }
+    this.#changed();
+  }
+
   /** All that `below` finds. */
   empty(folder: string): void {
     const { files, folders } = this.below(folder);
