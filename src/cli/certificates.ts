@@ -4,7 +4,7 @@ import { certifiedClusterOf } from '../certificates/cluster.ts';
 import { requestsFor } from '../certificates/request.ts';
 import { loadConfig } from '../config/load.ts';
 import { rkeConfigOf } from '../config/rke-config.ts';
-import { counted } from './table.ts';
+import { counted } from '../words.ts';
 
 export interface RequestFlags {
   readonly config: string;

@@ -1,5 +1,6 @@
 /** `tsrke cert` and `tsrke util`: files of a cluster that its operator keeps. */
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { rotatedServices, type RotatedService } from '../certificates/rotation.ts';
 import type { LoadOptions } from '../config/load.ts';
 import type { RequestFlags } from './certificates.ts';
 import { addHelp } from './help.ts';
@@ -19,14 +20,52 @@ export interface Means<Flags extends ClusterFlags> {
 }
 
 export function addFileCommands<Flags extends ClusterFlags>(program: Command, means: Means<Flags>): void {
-  addCert(program);
+  addCert(program, means);
   addUtil(program, means);
 }
 
-function addCert(program: Command): void {
+interface RotateFlags {
+  readonly service: readonly RotatedService[];
+  readonly rotateCa?: boolean;
+}
+
+function addCert<Flags extends ClusterFlags>(program: Command, means: Means<Flags>): void {
   const cert = program.command('cert').description('certificates of the cluster');
   addHelp(cert, {
-    examples: [['tsrke cert generate-csr', 'requests for a CA of your own']],
+    examples: [
+      ['tsrke cert rotate', 'new certificates everywhere'],
+      ['tsrke cert generate-csr', 'requests for a CA of your own'],
+    ],
+  });
+
+  const rotate = means
+    .common(cert.command('rotate'))
+    .description('new keys and certificates for services, node after node; the CAs stay')
+    .addOption(
+      new Option('--service <name>', 'only this service; can be given again')
+        .argParser((name: string, before: readonly string[]) => [...before, serviceNamed(name)])
+        .default([], 'all services'),
+    )
+    .action(async (flags: Flags & RotateFlags) => {
+      const { run } = await import('./run.ts');
+      const { isDebug, loadOptions, version } = means;
+      const options = { command: 'cert rotate', version, output: flags.output, debug: isDebug() };
+      await run(options, async (report, signal) => {
+        const { rotateCertificates } = await import('../provision/cert-rotate.ts');
+        const rotation = { services: flags.service, ca: false };
+        return await rotateCertificates({ ...loadOptions(flags), rotation, report, signal });
+      });
+    });
+  addHelp(rotate, {
+    examples: [
+      ['tsrke cert rotate', 'all of them'],
+      ['tsrke cert rotate --service kubelet --service etcd', 'those of two services'],
+    ],
+    exitCodes: [0, 1, 3, 4, 130],
+    environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
+    more:
+      'What signs service account tokens stays: every token hangs on it. Run the same\n' +
+      'command again after anything that went wrong: it finishes what was begun.',
   });
 
   const generateCsr = cert
@@ -54,6 +93,12 @@ function addCert(program: Command): void {
       'Run it again after a change of cluster.yml: keys stay, and so do requests that\n' +
       'still ask for the right names.',
   });
+}
+
+function serviceNamed(name: string): RotatedService {
+  const found = rotatedServices.find((each) => each === name);
+  if (found !== undefined) return found;
+  throw new InvalidArgumentError(`It is one of ${rotatedServices.join(', ')}.`);
 }
 
 function addUtil<Flags extends ClusterFlags>(program: Command, means: Means<Flags>): void {

@@ -9,6 +9,7 @@ import type { Shell } from './completion.ts';
 import { addConfigCommand, isConfigCommand } from './config-command.ts';
 import { exitCodeOf, renderErrors } from './errors.ts';
 import { addFileCommands } from './file-commands.ts';
+import { addRemoveCommand } from './remove-command.ts';
 import { addHelp, type ExitCode } from './help.ts';
 import type { LabFlags } from './lab.ts';
 import type { ValidateFlags } from './validate.ts';
@@ -68,6 +69,7 @@ const common = (
 const longWork: readonly ExitCode[] = [0, 1, 3, 4, 130];
 
 interface PlanFlags {
+  readonly disablePortCheck?: boolean;
   readonly dryRun?: boolean;
   readonly out?: string;
   readonly plan?: string;
@@ -86,14 +88,16 @@ async function changeCluster(command: string, flags: CommonFlags & PlanFlags, ac
   const { statePathOf } = await import('../config/load.ts');
   const log = logPathOf(statePathOf(flags.config));
   await run({ command, version, output: flags.output, debug, log }, async (report, signal) => {
+    const planned = flags.plan === undefined ? undefined : (await import('./plan.ts')).planned(flags.plan);
+    const common = { ...loadOptions(flags), ...planned, report, signal };
+    if ((planned?.action ?? action) === 'up') {
+      const { up: bringUp } = await import('../provision/up.ts');
+      return await bringUp({ ...common, skipsPortCheck: flags.disablePortCheck === true });
+    }
     const { changeEncryption } = await import('../provision/encryption.ts');
-    const planned = flags.plan === undefined ? {} : (await import('./plan.ts')).planned(flags.plan);
     return await changeEncryption({
-      ...loadOptions(flags),
-      action,
-      ...planned,
-      report,
-      signal,
+      ...common,
+      action: planned?.action ?? action,
       ifDue: flags.ifDue === true,
       keepsOldKey: flags.keepOldKey === true,
     });
@@ -118,7 +122,8 @@ function loadOptions(flags: CommonFlags) {
 }
 
 const up = common(program.command('up'))
-  .description('bring the cluster to what cluster.yml says (this version: encryption of secrets)')
+  .description('bring the cluster to what cluster.yml says; makes it on bare hosts')
+  .option('--disable-port-check', 'do not try whether hosts reach each other before they are set up')
   .option('--dry-run', 'show what it would do, as `tsrke plan` does; changes nothing')
   .addOption(new Option('--out <file>', 'keep the plan of a dry run').implies({ dryRun: true }))
   .addOption(
@@ -321,7 +326,9 @@ addHelp(validate, {
 });
 
 addConfigCommand(program);
-addFileCommands(program, { common, isDebug, loadOptions, version });
+const means = { common, isDebug, loadOptions, version };
+addFileCommands(program, means);
+addRemoveCommand(program, means);
 
 const lab = program
   .command('lab')

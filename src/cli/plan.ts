@@ -1,21 +1,27 @@
 /** Plans as files and as a person reads them. */
 import { readFileSync } from 'node:fs';
-import type { PlanDocument } from '../encryption/plan-document.ts';
-import { parsePlan } from '../encryption/plan-document.ts';
+import {
+  expectSameStages,
+  parsePlan,
+  type PlanDocument,
+  type PlannedStage,
+} from '../encryption/plan-document.ts';
 import { lineTitles } from '../encryption/plan.ts';
 import type { NodeStep, PlannedStep, WaitStep } from '../encryption/preview.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Found } from '../provision/encryption.ts';
 import { approvedBy, planChange, type PlanOptions } from '../provision/plan.ts';
+import { planUp } from '../provision/plan-up.ts';
 import type { Answer } from './answer.ts';
 import type { Colours } from './colours.ts';
 import { keep } from './keep.ts';
 import { span } from './status-view.ts';
-import { counted, wrap } from './table.ts';
+import { wrap } from './table.ts';
+import { counted } from '../words.ts';
 
 /** Looks ahead; `out`: where the plan is kept. Throws CONFIG_UNREADABLE where it cannot be written. */
 export async function lookAhead(options: PlanOptions, out: string | undefined): Promise<Answer> {
-  const plan = await planChange(options);
+  const plan = options.action === 'up' ? await planUp(options) : await planChange(options);
   if (out !== undefined) keep(out, `${JSON.stringify(plan, undefined, 2)}\n`, 'the plan');
   return {
     text: (paint, width) => planView(plan, out, paint, width),
@@ -28,6 +34,7 @@ export async function lookAhead(options: PlanOptions, out: string | undefined): 
 export function planned(path: string): {
   readonly action: PlanDocument['action'];
   readonly approve: (found: Found) => void;
+  readonly approveStages: (stages: readonly PlannedStage[]) => void;
 } {
   let text: string;
   try {
@@ -36,7 +43,11 @@ export function planned(path: string): {
     throw new TsrkeError('CONFIG_UNREADABLE', `${path} cannot be read`, { cause });
   }
   const plan = parsePlan(text, path);
-  return { action: plan.action, approve: approvedBy(plan) };
+  return {
+    action: plan.action,
+    approve: approvedBy(plan),
+    approveStages: (stages) => expectSameStages(plan, stages),
+  };
 }
 
 /** No key material: fingerprints at most. `out`: where the plan was kept. */
@@ -50,7 +61,7 @@ export function planView(
   const notes = [
     ...(plan.note === undefined ? [] : item(plan.note, width)),
     ...plan.due.flatMap((each) => item(each, width)),
-    ...plan.differences.flatMap((each) => item(`not acted on yet: ${each}`, width)),
+    ...plan.differences.flatMap((each) => item(each, width)),
   ];
   if (!plan.somethingToDo) {
     return [...notes, green(`✔ nothing to do: \`${command}\` would change nothing`)].join('\n');
@@ -59,6 +70,7 @@ export function planView(
     notes,
     [bold(`${command} would do this`), ...changeLines(plan, width)],
     ...plan.steps.map((step, at) => stepLines(step, at + 1, bold, dim, width)),
+    ...(plan.stages ?? []).map((stage, at) => stageLines(stage, plan.steps.length + at + 1, bold, width)),
     keyLines(plan, width),
     totals(plan, out, width),
   ];
@@ -75,6 +87,20 @@ function changeLines({ change }: PlanDocument, width: number): string[] {
   return [['what', what] as const, ['from', change.from] as const, ['to', change.to] as const].flatMap(
     ([label, text]) => labelled(label, text, 8, width),
   );
+}
+
+function stageLines(
+  { title, moves }: PlannedStage,
+  number: number,
+  bold: Colours['bold'],
+  width: number,
+): string[] {
+  return [
+    bold(`${number}. ${title}`),
+    ...moves.flatMap(({ node, does: what }) =>
+      item(node === undefined ? what : `${node}: ${what}`, width, 3),
+    ),
+  ];
 }
 
 function stepLines(

@@ -7,7 +7,8 @@ import type { OpenTransition } from '../encryption/status/goal.ts';
 import type { EncryptionStatus } from '../encryption/status/status.ts';
 import type { StatusAnswer } from '../provision/status.ts';
 import type { Colours } from './colours.ts';
-import { counted, table, wrap, type Row, type Sheet } from './table.ts';
+import { table, wrap, type Row, type Sheet } from './table.ts';
+import { counted } from '../words.ts';
 
 const labelWidth = 15;
 

@@ -97,11 +97,6 @@ export function wrap(text: string, width: number, indent = 0): string[] {
   return [...lines, line].map((each) => ' '.repeat(indent) + each);
 }
 
-/** `1 restart`, `6 restarts`. */
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
-
 function cut(text: string, width: number): string {
   // A cell with colours is short and never cut.
   return lengthOf(text) <= width || text.includes('\u001b') ? text : `${text.slice(0, width - 1)}…`;

@@ -16,7 +16,7 @@ import {
 } from '../encryption/validation/validate.ts';
 import { completedForJudgement } from '../encryption/wanted.ts';
 import { TsrkeError } from '../errors.ts';
-import { counted } from './table.ts';
+import { counted } from '../words.ts';
 
 export interface ValidateFlags {
   readonly config: string;

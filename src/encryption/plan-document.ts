@@ -32,6 +32,13 @@ export interface PlannedWorld {
   readonly keks?: Readonly<Record<string, string>>;
 }
 
+/** Containers, files and objects: what a part of `tsrke up` does. */
+export interface PlannedStage {
+  readonly title: string;
+  /** In the order in which they are done on each node; nodes may go side by side. */
+  readonly moves: readonly { readonly node?: NodeName; readonly does: string }[];
+}
+
 export interface PlanDocument {
   readonly type: 'plan';
   readonly formatVersion: 1;
@@ -51,9 +58,11 @@ export interface PlanDocument {
   }[];
   /** Write keys that `max_key_age` says are due; `up` does not rotate them. */
   readonly due: readonly string[];
-  /** What else cluster.yml asks for otherwise than the state; not acted on by this version. */
+  /** What else cluster.yml asks for otherwise than the state. */
   readonly differences: readonly string[];
   readonly steps: readonly PlannedStep[];
+  /** What is done beside encryption, after it; left out where there is nothing. */
+  readonly stages?: readonly PlannedStage[];
   readonly restarts: number;
   readonly objects: number;
   /** How many of the restarts `reload: automatic` in cluster.yml would spare; left out where there are none. */
@@ -148,11 +157,26 @@ export function expectSameWorld(plan: PlanDocument, now: PlannedWorld): void {
     const told = (keyId = 'not asked') => (keyId === '' ? 'not the same everywhere' : keyId);
     if (a !== b) details.push(`the key of ${name} was ${told(a)}, is ${told(b)}`);
   }
-  if (details.length === 0) return;
-  throw new TsrkeError('PLAN_STALE', 'the cluster is not the one any more that the plan was made for', {
+  if (details.length > 0) throw planStale(details);
+}
+
+function planStale(details: readonly string[]): TsrkeError {
+  return new TsrkeError('PLAN_STALE', 'the cluster is not the one any more that the plan was made for', {
     details,
     next: 'make a new plan and have it approved; nothing was touched',
   });
+}
+
+/** Throws PLAN_STALE where something else is to be done beside encryption than was planned. */
+export function expectSameStages(plan: PlanDocument, now: readonly PlannedStage[]): void {
+  const linesOf = (stages: readonly PlannedStage[]) =>
+    stages.flatMap(({ moves }) => moves.map(({ node, does }) => (node === undefined ? does : `${node}: ${does}`)));
+  const [then, present] = [linesOf(plan.stages ?? []), linesOf(now)];
+  const details = [
+    ...present.filter((line) => !then.includes(line)).map((line) => `not planned: ${line}`),
+    ...then.filter((line) => !present.includes(line)).map((line) => `not to be done any more: ${line}`),
+  ];
+  if (details.length > 0) throw planStale(details);
 }
 
 /** Throws CONFIG_INVALID. */

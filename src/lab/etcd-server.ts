@@ -104,8 +104,7 @@ export function etcdServer(
     },
   });
 
-  const cluster = etcdPackage['etcdserverpb.Cluster'] as ServiceDefinition | undefined;
-  if (cluster !== undefined) server.addService(cluster, membership(view));
+  server.addService(etcdPackage['etcdserverpb.Cluster'] as ServiceDefinition, membership(view));
 
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const http = createServer(

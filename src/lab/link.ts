@@ -14,6 +14,7 @@ import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
 import { labHealth } from './health.ts';
+import { labMembership } from './membership.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { NoAnswer, type LabSurface } from './surface.ts';
 
@@ -39,6 +40,7 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
       health: labHealth(surface, effects),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
+      membership: ({ endpoints }) => labMembership(surface, effects, endpoints),
       hostKeysSeen: () => ({}),
       close: () => Promise.resolve(),
       connect: (node, signal) =>

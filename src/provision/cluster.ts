@@ -222,10 +222,17 @@ export function linkOptions(
   return {
     config,
     nodes,
-    ca: certificateOf(state, 'kube-ca', store.where).cert,
-    admin: certificateOf(state, 'kube-admin', store.where),
+    ...accessOf(state, store.where),
     hostKeys: state.tsrke.hostKeys,
     report,
+  };
+}
+
+/** PEM texts: how the cluster's apiservers are known, and who we are to them. Throws STATE_INVALID. */
+export function accessOf(state: ClusterState, where: string): Pick<LinkOptions, 'ca' | 'admin'> {
+  return {
+    ca: certificateOf(state, 'kube-ca', where).cert,
+    admin: certificateOf(state, 'kube-admin', where),
   };
 }
 

@@ -1,6 +1,5 @@
 /** `tsrke up` and `tsrke encrypt rotate-key`, `resume`, `abort`: what they all do, in the order in which it is said here. */
 import { setMaxListeners } from 'node:events';
-import { describe, differences } from '../config/differences.ts';
 import { ownFieldsOf } from '../config/own-fields.ts';
 import { loadConfig, statePathOf, type ClusterConfig, type LoadOptions } from '../config/load.ts';
 import { carryOut, requestsEndIn, withFinished, type Outcome } from '../encryption/apply.ts';
@@ -99,7 +98,8 @@ export async function changeEncryption(
   }
 }
 
-async function change(
+/** Within a cluster that is connected and locked. Resolves to the sentence for the user. */
+export async function change(
   config: ClusterConfig,
   wanted: Wanted,
   cluster: Cluster,
@@ -117,7 +117,6 @@ async function change(
     options.approve({ seen: decided.seen, state: before, wanted, plugins: definitions, reload, keks });
   }
   if (chosen.note !== undefined) report.note('info', chosen.note);
-  if (action === 'up') noteDifferences(config, before, report);
   const target = chosen.file;
   const asked = { wanted: definitions, target, upgrades: action === 'up' };
   if (action === 'up') {
@@ -297,12 +296,4 @@ function provedBy({ census }: Look): string {
   if (census === undefined) return 'shown by passes through every apiserver (no etcd could be read)';
   const revisions = census.at.map(({ revision }) => String(revision)).join(', ');
   return `proved by ${census.total} values in etcd at revision ${revisions}`;
-}
-
-function noteDifferences(config: ClusterConfig, state: ClusterState, report: Report): void {
-  const recorded = state.document.currentState?.rkeConfig;
-  if (recorded === undefined) return;
-  for (const difference of differences(config, recorded)) {
-    report.note('warning', `not acted on yet: ${describe(difference)}`);
-  }
 }

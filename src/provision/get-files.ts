@@ -241,7 +241,7 @@ function readIfThere(path: string): string | undefined {
 }
 
 /** Throws STATE_WRITE, and then the file is as it was. */
-async function writeKubeconfig(path: string, text: string): Promise<void> {
+export async function writeKubeconfig(path: string, text: string): Promise<void> {
   try {
     await replaceFile(path, text);
   } catch (cause) {

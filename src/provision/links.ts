@@ -2,6 +2,7 @@
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
 import { imageSources } from '../config/private-registries.ts';
 import { createEtcd } from '../etcd/client.ts';
+import { createEtcdMembership } from '../etcd/membership.ts';
 import { loadHostKeys } from '../hosts/host-keys.ts';
 import { connectHosts } from '../hosts/ssh.ts';
 import { createKubeApi } from '../kube/client.ts';
@@ -9,6 +10,7 @@ import type {
   Clock,
   ContainerRuntime,
   Etcd,
+  EtcdMembership,
   Health,
   HostFiles,
   KmsContainers,
@@ -42,6 +44,11 @@ export interface EtcdAsk {
   readonly node: NodeName;
 }
 
+export interface MembershipAsk extends Omit<EtcdAsk, 'endpoints' | 'node'> {
+  /** Client URLs, each with the node through whose SSH connection it is reached where the network does not let us. */
+  readonly endpoints: readonly { readonly url: string; readonly node: NodeName }[];
+}
+
 /** All that tsrke does to one cluster goes through these. */
 export interface Links {
   readonly files: NodeFiles;
@@ -57,12 +64,19 @@ export interface Links {
   /** Connects now rather than at first use. Throws NODE_UNREACHABLE, SSH_KEY or HOST_KEY_CHANGED. */
   connect(node: NodeName, signal: AbortSignal): Promise<void>;
   etcd(ask: EtcdAsk): Etcd;
+  /** Who belongs to etcd, by way of these members. */
+  membership(ask: MembershipAsk): EtcdMembership;
   /** Host keys met in this run, by host. */
   hostKeysSeen(): Record<string, string | readonly string[]>;
   close(): Promise<void>;
 }
 
 export type Link = (options: LinkOptions) => Links;
+
+/** For somebody who would close them. */
+export function lent(links: Links): Links {
+  return { ...links, close: () => Promise.resolve() };
+}
 
 export const systemClock: Clock = {
   now: () => new Date(),
@@ -117,6 +131,7 @@ export const linkOverSsh: Link = ({ config, nodes, ca, admin, hostKeys: recorded
     clock: systemClock,
     connect: (node, signal) => hosts.connect(node, signal),
     etcd: (ask) => createEtcd({ ...ask, dial: hosts.dial, report }),
+    membership: (ask) => createEtcdMembership({ ...ask, dial: hosts.dial, clock: systemClock, report }),
     hostKeysSeen: () => hostKeys.seen(),
     close: async () => {
       await kube.close();

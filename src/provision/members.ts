@@ -8,13 +8,20 @@ import type { ClusterState } from '../state/rkestate.ts';
 
 /** Controlplane nodes of cluster.yml and of currentState; where both have one (same address), cluster.yml's way to it. */
 export function candidates(config: ClusterConfig, state: ClusterState): ConfigNode[] {
-  const wanted = config.nodes.filter((node) => node.roles.includes('controlplane'));
-  const known = new Set(wanted.map((node) => node.address));
-  const fallback = config.nodes[0];
+  const recorded = new Set(recordedNodes(state).map(({ address }) => address));
+  return everyNode(config, state)
+    .filter(({ address, roles }) => roles.includes('controlplane') || recorded.has(address))
+    .map((node) => ({ ...node, roles: ['controlplane'] }));
+}
+
+/** All nodes of cluster.yml and of currentState, in this order, with cluster.yml's way to those that both have. */
+export function everyNode(config: ClusterConfig, state: ClusterState): ConfigNode[] {
+  const known = new Set(config.nodes.map(({ address }) => address));
+  const [fallback] = config.nodes;
   return [
-    ...wanted,
-    ...recordedNodes(state)
-      .filter((node) => !known.has(node.address))
+    ...config.nodes,
+    ...allRecorded(state)
+      .filter(({ address }) => !known.has(address))
       .map((node): ConfigNode => {
         const sshKeyPath = node.sshKeyPath ?? fallback?.sshKeyPath;
         return {
@@ -23,7 +30,7 @@ export function candidates(config: ClusterConfig, state: ClusterState): ConfigNo
           internalAddress: node.internalAddress ?? node.address,
           port: Number(node.port ?? 22),
           user: node.user ?? 'root',
-          roles: ['controlplane'],
+          roles: (node.role ?? []) as ConfigNode['roles'],
           sshAgentAuth: fallback?.sshAgentAuth ?? false,
           dockerSocket: node.dockerSocket ?? '/var/run/docker.sock',
           ...(sshKeyPath === undefined ? {} : { sshKeyPath }),
@@ -34,9 +41,12 @@ export function candidates(config: ClusterConfig, state: ClusterState): ConfigNo
 
 /** Controlplane nodes of currentState. */
 export function recordedNodes(state: ClusterState): RecordedNode[] {
+  return allRecorded(state).filter((node) => node.role?.includes('controlplane') === true);
+}
+
+function allRecorded(state: ClusterState): RecordedNode[] {
   const recorded = state.document.currentState?.rkeConfig?.['nodes'];
-  const nodes = Array.isArray(recorded) ? (recorded as unknown as RecordedNode[]) : [];
-  return nodes.filter((node) => node.role?.includes('controlplane') === true);
+  return Array.isArray(recorded) ? (recorded as unknown as RecordedNode[]) : [];
 }
 
 export interface RecordedNode {

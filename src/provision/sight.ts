@@ -25,6 +25,7 @@ import { wantedReload } from './wanted.ts';
 import { linkOverSsh, type Link, type Links } from './links.ts';
 import { candidates, recordedNodes, strangersTo } from './members.ts';
 import { quiet } from './quiet.ts';
+import { counted } from '../words.ts';
 
 export interface SightOptions {
   readonly config: ClusterConfig;
@@ -266,8 +267,4 @@ async function staleBy(
     if (!(error instanceof TsrkeError)) throw error;
     return error.code === 'STATE_STALE' ? error.message : undefined;
   }
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

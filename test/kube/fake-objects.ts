@@ -143,7 +143,8 @@ export class FakeObjects implements KubeApi {
       }
     }
     const isNew = !this.objects.has(path);
-    const stored = this.put(path.slice(0, path.lastIndexOf('/')), object);
+    const metadata = { ...object.metadata, generation: 1 };
+    const stored = this.put(path.slice(0, path.lastIndexOf('/')), { ...object, metadata });
     return answer(isNew ? 201 : 200, stored);
   }
 

@@ -30,10 +30,10 @@ quoted() { # words: as the members of a JSON array
   (IFS=, && echo "${list[*]}")
 }
 
-image() { # name, entrypoint or nothing, layers…
+image() { # name, entrypoint or nothing, layers…; $volume: a folder that each container has for itself
   local name=$1 entrypoint=$2 config id
   shift 2
-  config='{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]'${entrypoint:+",\"Entrypoint\":[\"$entrypoint\"]"}'},"rootfs":{"type":"layers","diff_ids":['$(quoted "${@/#/sha256:}")']},"history":['
+  config='{"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]'${entrypoint:+",\"Entrypoint\":[\"$entrypoint\"]"}${volume:+",\"Volumes\":{\"$volume\":{}}"}'},"rootfs":{"type":"layers","diff_ids":['$(quoted "${@/#/sha256:}")']},"history":['
   local each history=()
   for each in "$@"; do history+=('{"created":"1970-01-01T00:00:00Z"}'); done
   config+=$(IFS=, && echo "${history[*]}")']}'
@@ -73,8 +73,12 @@ program() { # folder, names…: this machine's own, in /usr/sbin, with the libra
 }
 
 extensions() { # folder: those of iptables
-  local folder
+  local folder library
   folder=$(dirname "$(ls -d /usr/lib/*/xtables/libxt_conntrack.so | head -n 1)")
   mkdir -p "$1$folder"
   cp -L "$folder"/*.so "$1$folder/"
+  # One of them reckons with probabilities.
+  library=$(ldd "$folder/libxt_statistic.so" | grep -o '/[^ ]*libm\.so[^ ]*')
+  mkdir -p "$1${library%/*}"
+  cp -nL "$library" "$1$library"
 }

@@ -85,6 +85,6 @@ exec "$@"
 SH
 chmod 755 "$work/tools/opt/rke-tools/entrypoint.sh"
 tools=$(layer "$work/tools")
-for name in $TOOLS_IMAGES; do image "$name" '' "$system" "$tools"; done
+for name in $TOOLS_IMAGES; do volume=/opt/rke-tools image "$name" '' "$system" "$tools"; done
 
 end_archive "$1"

@@ -1,0 +1,127 @@
+/** `tsrke cert rotate`: new certificates to all nodes, and whoever reads them started again, one node after the other. */
+import { setMaxListeners } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { bundleIn, type Bundle } from '../certificates/bundle.ts';
+import { certifiedClusterOf } from '../certificates/cluster.ts';
+import { carryOut as issue } from '../certificates/issue.ts';
+import { rotationFor, type Rotation } from '../certificates/rotation.ts';
+import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
+import { TsrkeError } from '../errors.ts';
+import type { Move, Stage } from '../planes/plan.ts';
+import { fileStore, stateIn } from '../state/store.ts';
+import { connectCluster } from './cluster.ts';
+import { writeKubeconfig } from './get-files.ts';
+import { lent, linkOverSsh } from './links.ts';
+import { everyNode } from './members.ts';
+import {
+  changedFiles,
+  fileInForce,
+  mayHoldKeys,
+  noObjects,
+  planesOf,
+  recordedConfig,
+  runStages,
+  withPlanes,
+} from './planes.ts';
+import type { UpOptions, UpSurroundings } from './up.ts';
+import { accessOf } from './cluster.ts';
+
+export interface RotateCertificatesOptions extends UpOptions {
+  readonly rotation: Rotation;
+}
+
+/**
+ * By the configuration that was carried out last: what else cluster.yml asks by now is left to `tsrke up`. A rotation
+ * that was cut off is finished, and no second one begun. Resolves to the sentence for the user. Throws STATE_INVALID.
+ */
+export async function rotateCertificates(
+  options: RotateCertificatesOptions,
+  { store, link }: UpSurroundings = {
+    store: fileStore(statePathOf(options.configPath)),
+    link: linkOverSsh,
+  },
+): Promise<string> {
+  const { report, signal, rotation } = options;
+  setMaxListeners(0, signal);
+  const config = loadConfig(options.configPath, options);
+  const unlock = store.lock(new Date());
+  try {
+    const found = stateIn(store);
+    const nodes = everyNode(config, found);
+    const access = accessOf(found, store.where);
+    const links = link({ config, nodes, ...access, hostKeys: found.tsrke.hostKeys, report });
+    try {
+      const cluster = await connectCluster({ config, state: found, store, report, signal }, () =>
+        lent(links),
+      );
+      try {
+        const { world } = cluster;
+        const rke = recordedConfig(cluster.state);
+        if (rke === undefined) throw neverUp(store.where);
+        const former = bundleIn(cluster.state.document.currentState?.certificatesBundle ?? {});
+        const held = bundleIn(cluster.state.document.desiredState?.certificatesBundle ?? {});
+        const isOpen = changedFiles(former, held).length > 0;
+        if (isOpen)
+          report.note('info', 'a change of certificates that was cut off is finished; no new one is begun');
+        const certified = certifiedClusterOf(rke, config.path);
+        const bundle = isOpen
+          ? held
+          : await issue(certified, held, rotationFor(certified, held, rotation, world.clock.now()));
+        const state = await world.save(
+          withPlanes(cluster.state, ['desiredState'], rke, bundle),
+          mayHoldKeys(cluster.state),
+          signal,
+        );
+        const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
+        const run = { planes, links, objects: noObjects, report, signal, hold: world.hold };
+        const { done } = await runStages(run, onlyCertificates);
+        const rotated = withPlanes(stateIn(store), ['currentState'], rke, bundle);
+        await world.save(rotated, mayHoldKeys(rotated), signal);
+        await renewKubeconfig(kubeconfigPathOf(config.path), former, bundle);
+        return sentenceOf(former, bundle, done);
+      } finally {
+        await cluster.close();
+      }
+    } finally {
+      await links.close();
+    }
+  } finally {
+    unlock();
+  }
+}
+
+/** Whatever else differs on the nodes was not asked for. */
+function onlyCertificates(stage: Stage): Stage | undefined {
+  const isOurs = ({ kind }: Move) => kind === 'deliver' || kind === 'restart';
+  const lanes = stage.lanes.map((lane) => lane.filter(isOurs)).filter((lane) => lane.length > 0);
+  return lanes.length === 0 ? undefined : { ...stage, lanes };
+}
+
+function neverUp(where: string): TsrkeError {
+  return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {
+    next: 'run `tsrke up` first; it makes the certificates',
+  });
+}
+
+/** One that an operator has changed is left alone. */
+async function renewKubeconfig(path: string, former: Bundle, bundle: Bundle): Promise<void> {
+  const [before, now] = [former, bundle].map((each) => each['kube-admin']?.config.trim() ?? '');
+  if (now === undefined || now === '' || now === before) return;
+  if (readIfThere(path)?.trim() === before) await writeKubeconfig(path, now);
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function sentenceOf(former: Bundle, bundle: Bundle, done: readonly string[]): string {
+  const names = Object.keys(bundle).filter(
+    (name) => bundle[name]?.certificatePEM !== former[name]?.certificatePEM,
+  );
+  const restarts = done.filter((line) => line.includes(': restart ')).length;
+  return `${names.length} certificates are new (${names.join(', ')}): ${restarts} restarts`;
+}

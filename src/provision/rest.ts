@@ -1,0 +1,129 @@
+/** After encryption: whatever else of the cluster differs from cluster.yml, and what Kubernetes is told of it. */
+import { existsSync } from 'node:fs';
+import { kubeconfigPathOf, type ClusterConfig } from '../config/load.ts';
+import { TsrkeError } from '../errors.ts';
+import { lookAtNodes } from '../planes/look.ts';
+import { stagesOf } from '../planes/plan.ts';
+import { previewOf } from '../planes/preview.ts';
+import type { ClusterSight } from '../planes/sight.ts';
+import { stateIn, type StateStore } from '../state/store.ts';
+import type { ClusterState } from '../state/rkestate.ts';
+import type { Cluster } from './cluster.ts';
+import { writeKubeconfig } from './get-files.ts';
+import type { Links } from './links.ts';
+import { addObjects, lookAtObjects, nodeObjects } from './objects.ts';
+import {
+  bundleFor,
+  fileInForce,
+  isRecordedConfig,
+  mayHoldKeys,
+  planesOf,
+  runStages,
+  sourcesOf,
+  withPlanes,
+  type Planes,
+} from './planes.ts';
+import { expectFit } from './preflight.ts';
+import type { UpOptions } from './up.ts';
+import { counted } from '../words.ts';
+
+export interface RestOptions {
+  readonly config: ClusterConfig;
+  readonly cluster: Cluster;
+  readonly links: Links;
+  readonly store: StateStore;
+  readonly options: UpOptions;
+  /** Its control plane was made just now: nobody uses it yet, so that all of its nodes can go side by side. */
+  readonly isNew: boolean;
+}
+
+/** Resolves to a sentence for the user, or undefined where there was nothing to do. Rejects with TsrkeError. */
+export async function bringUpRest(rest: RestOptions): Promise<string | undefined> {
+  const { config, cluster, links, store, options, isNew } = rest;
+  const { report, signal } = options;
+  const { world } = cluster;
+  let state = stateIn(store);
+  const { planes, issues } = await planesFor(config, state, world.clock.now());
+  const bundle = planes.wish.bundle;
+  const asNew: Planes = isNew ? { ...planes, recorded: undefined } : planes;
+  const sight = await report.task(`look at ${counted(planes.rke.nodes.length, 'node')}`, () =>
+    lookAtNodes(planes.rke, asNew.recorded, sourcesOf(planes, links), signal),
+  );
+  const stages = stagesOf({ planes: planes.wish, sight, recorded: asNew.recorded });
+  const objects = await lookAtObjects({ config, planes, links, sight, signal });
+  const isKnown = isRecordedConfig(config, planes.recorded ?? planes.rke);
+  const isIdle = stages.length === 0 && objects.length === 0 && isKnown && !issues;
+  if (isIdle && !isNew) {
+    options.approveStages?.([]);
+    expectAllReached(sight);
+    return undefined;
+  }
+  if (!isNew)
+    options.approveStages?.(
+      previewOf(
+        stages,
+        objects.map(({ does }) => does),
+      ),
+    );
+  await expectFit({ planes: asNew, sight, links, isFirst: false, options });
+  if (!isNew) {
+    state = await world.save(
+      withPlanes(state, ['desiredState'], planes.rke, bundle),
+      mayHoldKeys(state),
+      signal,
+    );
+  }
+  const run = {
+    planes: asNew,
+    links,
+    objects: nodeObjects({ config, planes, links, sight, signal }),
+    report,
+    signal,
+    hold: world.hold,
+  };
+  const { done, sight: last } = await runStages(run, (stage) => stage);
+  const told = await addObjects({ config, planes, links, sight: last, report, signal });
+  await world.save(
+    withPlanes(stateIn(store), ['desiredState', 'currentState'], planes.rke, bundle),
+    mayHoldKeys(state),
+    signal,
+  );
+  await keepKubeconfig(config, planes);
+  expectAllReached(last);
+  return isNew
+    ? `cluster ${config.name} is there: ${counted(planes.rke.nodes.length, 'node')}`
+    : `${counted(done.length + told, 'change')} on ${counted(planes.rke.nodes.length, 'node')}`;
+}
+
+/** What a run and a look ahead plan with. */
+export async function planesFor(
+  config: ClusterConfig,
+  state: ClusterState,
+  now: Date,
+): Promise<{ readonly planes: Planes; readonly issues: boolean }> {
+  const ask = { config, state, file: fileInForce(state), reloads: config.encryption.reload === 'automatic' };
+  const { rke } = planesOf({ ...ask, bundle: {} });
+  const { bundle, isNew } = await bundleFor(rke, config.path, state, now);
+  return { planes: planesOf({ ...ask, bundle }), issues: isNew };
+}
+
+/** As RKE leaves it beside cluster.yml; one that is there stays as long as it serves. */
+async function keepKubeconfig(config: ClusterConfig, { wish: { bundle } }: Planes): Promise<void> {
+  const path = kubeconfigPathOf(config.path);
+  const text = bundle['kube-admin']?.config ?? '';
+  if (text === '' || existsSync(path)) return;
+  await writeKubeconfig(path, text);
+}
+
+/** Throws NODE_UNREACHABLE for nodes of cluster.yml on which nothing could be done. */
+function expectAllReached({ unreached }: ClusterSight): void {
+  const errors = [...unreached].map(
+    ([node, why]) =>
+      new TsrkeError('NODE_UNREACHABLE', `${why}; all other nodes are as cluster.yml has them`, {
+        node,
+        next: 'make it reachable and run the same command again, or take it out of cluster.yml to remove it from the cluster',
+      }),
+  );
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors);
+}

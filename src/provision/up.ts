@@ -1,0 +1,74 @@
+/**
+ * `tsrke up`: the whole cluster, in RKE's order. A new one gets its keys and certificates first, then etcd and the
+ * control plane, whose very first kube-apiserver starts with the provider file; from there on a new cluster and an old
+ * one go the same way: encryption, then whatever else differs from cluster.yml.
+ */
+import { setMaxListeners } from 'node:events';
+import { loadConfig, statePathOf } from '../config/load.ts';
+import type { PlannedStage } from '../encryption/plan-document.ts';
+import { fileStore } from '../state/store.ts';
+import type { StateStore } from '../state/store.ts';
+import { connectCluster } from './cluster.ts';
+import { change, type EncryptionOptions } from './encryption.ts';
+import { beginCluster, isBegun } from './first-up.ts';
+import { lent, linkOverSsh, type Link } from './links.ts';
+import { everyNode } from './members.ts';
+import { bringUpRest } from './rest.ts';
+import { wantedOf } from './wanted.ts';
+
+export interface UpOptions extends Omit<EncryptionOptions, 'action' | 'ifDue' | 'keepsOldKey'> {
+  /** Ports between nodes are not tried out before a node is set up. */
+  readonly skipsPortCheck?: boolean;
+  /** Sees what is to be done beside encryption before anything of it is done, and may throw. */
+  readonly approveStages?: (stages: readonly PlannedStage[]) => void;
+}
+
+/** What a run needs besides its options; tests plug a lab's model in here. */
+export interface UpSurroundings {
+  readonly store: StateStore;
+  readonly link: Link;
+}
+
+/** Resolves to the sentence for the user. Rejects with TsrkeError. */
+export async function up(
+  options: UpOptions,
+  { store, link }: UpSurroundings = {
+    store: fileStore(statePathOf(options.configPath)),
+    link: linkOverSsh,
+  },
+): Promise<string> {
+  const { report, signal } = options;
+  setMaxListeners(0, signal);
+  const config = loadConfig(options.configPath, options);
+  const wanted = wantedOf(config);
+  const unlock = store.lock(new Date());
+  try {
+    const found = store.read();
+    const begun = await beginCluster({ config, wanted, found, store, options });
+    const nodes = everyNode(config, begun.state);
+    const links = link({ config, nodes, ...begun.access, hostKeys: begun.state.tsrke.hostKeys, report });
+    try {
+      const first = isBegun(begun.state) ? undefined : await begun.first(links);
+      const state = first ?? begun.state;
+      const cluster = await connectCluster({ config, state, store, report, signal }, () => lent(links));
+      try {
+        const encrypted = await change(config, wanted, cluster, { ...options, action: 'up' });
+        const rest = await bringUpRest({
+          config,
+          cluster,
+          links,
+          store,
+          options,
+          isNew: first !== undefined,
+        });
+        return rest === undefined ? encrypted : `${rest}; ${encrypted}`;
+      } finally {
+        await cluster.close();
+      }
+    } finally {
+      await links.close();
+    }
+  } finally {
+    unlock();
+  }
+}
