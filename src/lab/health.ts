@@ -36,7 +36,9 @@ export function labHealth(surface: LabSurface, effects: Effects): Health {
         work: () => {
           const isTaken =
             target !== undefined && surface.listening?.(target.name, port, to === own) !== undefined;
-          const answer: Knock = isTaken ? { kind: 'accepted', why: '' } : { kind: 'refused', why: 'connection refused' };
+          const answer: Knock = isTaken
+            ? { kind: 'accepted', why: '' }
+            : { kind: 'refused', why: 'connection refused' };
           return Promise.resolve(answer);
         },
         lost: () => unreachable(node, `connect ${host}:${port}`, lostAnswer()),
