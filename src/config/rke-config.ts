@@ -133,7 +133,7 @@ export interface RkeConfig {
  * What RKE's first pass over cluster.yml writes to desiredState. Its second pass, which leads to currentState, differs
  * in one thing: `upgradeStrategy.nodeDrainInput` is filled in.
  */
-export function rkeConfigOf(config: ClusterConfig): RkeConfig {
+export function rkeConfigOf(config: Pick<ClusterConfig, 'raw' | 'nodes' | 'ignoreDockerVersion'>): RkeConfig {
   const rke = inStateKeys(withoutOwnFields(config.raw), clusterSchema) as Record<string, unknown>;
   rke['sshAgentAuth'] = config.nodes[0]?.sshAgentAuth ?? rke['sshAgentAuth'] === true;
   rke['ignoreDockerVersion'] = config.ignoreDockerVersion;

@@ -13,16 +13,17 @@ import {
 import { serverOptionsOf } from '../encryption/server-options.ts';
 import { providerFlag, providerPathOf } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
+import { filesNamed, flagsOf, WillNotStart } from './command-line.ts';
 import type { EtcdStore, StoredValue } from './etcd-store.ts';
 import { deserialise, etcdKeyOf, kinds, secrets, type Kind } from './kinds.ts';
 import { KmsClient } from './kms-client.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
+import type { ServerCertificate } from './kube-server.ts';
 import { transformerFor, type Keks, type Read, type Transformer } from './storage.ts';
 
 export interface Surroundings {
-  readonly etcd: EtcdStore;
-  /** More than half of etcd's members answer. */
-  readonly etcdAnswers: () => boolean;
+  /** The key space behind the first of these hosts that answers this client; undefined: none does. */
+  readonly etcd: (hosts: readonly string[], client: EtcdClient) => EtcdStore | undefined;
   /** The KMS plugin of the host behind a socket. */
   readonly plugin: (endpoint: string) => KmsPlugin | undefined;
   /** false: its informers do not sync just now, whatever etcd holds. */
@@ -42,6 +43,12 @@ export interface Surroundings {
   readonly minor: number;
   /** Told when what it has loaded changed. */
   readonly changed: () => void;
+}
+
+/** PEM texts. */
+export interface EtcdClient {
+  readonly ca: string;
+  readonly cert: string;
 }
 
 /** A provider file as one server has loaded it. */
@@ -102,6 +109,16 @@ export class Loaded {
 }
 
 const kmsMarker = Buffer.from('k8s:enc:kms:');
+/** Files that it does not start without. */
+const fileFlags = [
+  ...(['client-ca-file', 'tls-cert-file', 'tls-private-key-file'] as const),
+  ...(['etcd-cafile', 'etcd-certfile', 'etcd-keyfile'] as const),
+  ...(['kubelet-client-certificate', 'kubelet-client-key', 'kubelet-certificate-authority'] as const),
+  ...(['proxy-client-cert-file', 'proxy-client-key-file', 'requestheader-client-ca-file'] as const),
+  ...(['service-account-key-file', 'service-account-signing-key-file'] as const),
+  ...(['admission-control-config-file', 'audit-policy-file'] as const),
+  ...(['authentication-token-webhook-config-file', 'cloud-config'] as const),
+] as const;
 /** From its start to its exit with a file that it refuses. */
 const failsAfter = 500;
 
@@ -113,6 +130,10 @@ export class Apiserver {
   readonly #path: string | undefined;
   readonly #reloads: boolean;
   readonly #kmsV1: boolean;
+  /** Of its clients and of itself. */
+  readonly tls: ServerCertificate = { ca: '', cert: '', key: '' };
+  readonly #etcdHosts: readonly string[];
+  readonly #etcdClient: EtcdClient = { ca: '', cert: '' };
   #loaded: Loaded;
   #synced = false;
   #polled: number;
@@ -132,7 +153,18 @@ export class Apiserver {
     this.#reloads = args.includes(`${providerFlag}-automatic-reload=true`);
     this.#kmsV1 = serverOptionsOf(args).kmsV1Gate === true;
     this.#loaded = new Loaded(noFile, undefined, undefined, this.#written);
+    const flags = flagsOf(args);
+    const urls = (flags.get('etcd-servers') ?? '').split(',').filter((each) => each !== '');
+    this.#etcdHosts = urls.map((url) => new URL(url).hostname);
     try {
+      if (urls.length === 0) throw new WillNotStart('[--etcd-servers must be specified]');
+      const files = filesNamed(flags, fileFlags, around.readFile);
+      this.tls = {
+        ca: files['client-ca-file'],
+        cert: files['tls-cert-file'],
+        key: files['tls-private-key-file'],
+      };
+      this.#etcdClient = { ca: files['etcd-cafile'], cert: files['etcd-certfile'] };
       if (this.#path === undefined && this.#reloads) {
         throw new Error(
           `[--encryption-provider-config must be set with --encryption-provider-config-automatic-reload]`,
@@ -154,6 +186,16 @@ export class Apiserver {
   /** Milliseconds since 1970. */
   get startedAt(): number {
     return this.#startedAt;
+  }
+
+  /** Undefined: no member of its etcd answers. */
+  get etcd(): EtcdStore | undefined {
+    return this.#around.etcd(this.#etcdHosts, this.#etcdClient);
+  }
+
+  /** Kubernetes' minor version. */
+  get minor(): number {
+    return this.#around.minor;
   }
 
   get loaded(): Loaded {
@@ -200,8 +242,7 @@ export class Apiserver {
     this.#now = now;
     for (const client of this.#clients.values()) client.advance(now);
     if (!this.listens(now)) return;
-    const { etcdAnswers, canSync } = this.#around;
-    if (!this.#synced && etcdAnswers() && canSync()) this.#synced = this.#canListSecrets();
+    if (!this.#synced && this.#around.canSync()) this.#synced = this.#canListSecrets();
     if (!this.#reloads || this.#path === undefined) return;
     while (this.#polled + this.#around.pollEvery <= now) {
       this.#polled += this.#around.pollEvery;
@@ -266,7 +307,9 @@ export class Apiserver {
 
   #canListSecrets(): boolean {
     const from = etcdKeyOf(secrets, '', '');
-    const { values } = this.#around.etcd.range(from, `${from}\uffff`);
+    const { etcd } = this;
+    if (etcd === undefined) return false;
+    const { values } = etcd.range(from, `${from}\uffff`);
     return values.every((stored) => this.#loaded.reads(secrets, stored));
   }
 }

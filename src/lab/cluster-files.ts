@@ -3,9 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Bundle } from '../certificates/bundle.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
-import { rkeConfigOf } from '../config/rke-config.ts';
+import { rkeConfigOf, type RkeConfig } from '../config/rke-config.ts';
 import type { Json, JsonObject, RkeHalf } from '../state/rkestate.ts';
-import { isEtcdMember, type LabNode } from './surface.ts';
+import { rolesOf, type LabNode } from './surface.ts';
 
 /** How a lab's cluster.yml begins: a file without it is somebody's own. */
 export const labMark = '# A lab';
@@ -21,12 +21,15 @@ export interface ClusterFilesOptions {
   readonly dir: string;
   readonly clusterName: string;
   readonly kubernetesVersion: string;
+  /** `network.plugin`. */
+  readonly network: string;
   readonly nodes: readonly ReachedHost[];
   /** The host at 127.0.0.1 through which they are reached, if they are. */
   readonly bastion: ReachedHost | undefined;
   /** Private key of the user `lab`, OpenSSH's format. */
   readonly sshKey: string;
-  readonly bundle: Bundle;
+  /** Undefined: there is no cluster yet, so neither a state nor a kubeconfig. */
+  readonly bundle: Bundle | undefined;
   /** The provider file's text; undefined: encryption is off. */
   readonly encryption: string | undefined;
   /** What cluster.yml asks for, when that is not what there is. */
@@ -40,11 +43,13 @@ export interface ClusterFiles {
   readonly config: string;
   /** Path of cluster.rkestate. */
   readonly state: string;
-  /** The state's text, as RKE also keeps it in the cluster. */
+  /** The state's text, as RKE also keeps it in the cluster; empty where there is none. */
   readonly stateText: string;
+  /** cluster.yml as RKE keeps it. */
+  readonly rke: RkeConfig;
 }
 
-/** Writes the files (those with keys in mode 0600), as after an `up` of RKE's that went well. */
+/** Writes the files (those with keys in mode 0600), as after an `up` of RKE's that went well, or before the first. */
 export function writeClusterFiles(options: ClusterFilesOptions): ClusterFiles {
   const key = join(options.dir, 'id_ed25519');
   writeFileSync(key, options.sshKey, { mode: 0o600 });
@@ -54,7 +59,14 @@ export function writeClusterFiles(options: ClusterFilesOptions): ClusterFiles {
   writeFileSync(config, clusterYml(options, key, enabled));
 
   // Through the reader that an operator's file goes through: what it would refuse, a lab must not write.
-  const rkeConfig = jsonOf(rkeConfigOf(loadConfig(config)));
+  const rke = rkeConfigOf(loadConfig(config));
+  const rkeConfig = jsonOf(rke);
+  const state = statePathOf(config);
+  const wanted = () => writeFileSync(config, clusterYml(options, key, options.wanted ?? enabled));
+  if (options.bundle === undefined) {
+    wanted();
+    return { config, state, stateText: '', rke };
+  }
   const half = (more: JsonObject): RkeHalf => ({
     rkeConfig: { ...rkeConfig, ...more },
     certificatesBundle: jsonOf(options.bundle) as Record<string, JsonObject>,
@@ -69,11 +81,10 @@ export function writeClusterFiles(options: ClusterFilesOptions): ClusterFiles {
     ...(options.tsrke === undefined ? {} : { tsrke: options.tsrke }),
   };
   const stateText = JSON.stringify(document, null, 2);
-  const state = statePathOf(config);
   writeFileSync(state, stateText, { mode: 0o600 });
-  writeFileSync(config, clusterYml(options, key, options.wanted ?? enabled));
+  wanted();
   writeFileSync(kubeconfigPathOf(config), options.bundle['kube-admin']?.config ?? '', { mode: 0o600 });
-  return { config, state, stateText };
+  return { config, state, stateText, rke };
 }
 
 function jsonOf(value: unknown): JsonObject {
@@ -102,7 +113,7 @@ function clusterYml(options: ClusterFilesOptions, key: string, enabled: boolean)
     `  - address: ${node.address}`,
     ...(node.port === 22 ? [] : [`    port: ${node.port}`]),
     '    user: lab',
-    `    role: [${isEtcdMember(node) ? 'controlplane, etcd' : 'controlplane'}]`,
+    `    role: [${rolesOf(node).join(', ')}]`,
     `    hostname_override: ${node.name}`,
   ]);
   const bastion =
@@ -117,7 +128,7 @@ function clusterYml(options: ClusterFilesOptions, key: string, enabled: boolean)
     `ssh_key_path: ${JSON.stringify(key)}`,
     ...bastion,
     `kubernetes_version: ${options.kubernetesVersion}`,
-    'network: {plugin: none}',
+    `network: {plugin: ${options.network}}`,
     'ingress: {provider: none}',
     'dns: {provider: none}',
     'monitoring: {provider: none}',

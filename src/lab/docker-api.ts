@@ -3,8 +3,10 @@ import { buffer } from 'node:stream/consumers';
 import { posix } from 'node:path';
 import { extract, pack } from 'tar-stream';
 import {
+  dockerInfo,
   DockerRefusal,
   hostPathOf,
+  imageEnv,
   type Container,
   type Definition,
   type DockerEngine,
@@ -56,7 +58,8 @@ export class DockerApi {
       return json(200, { Version: '20.10.24', ApiVersion: '1.41', MinAPIVersion: '1.12', Os: 'linux' });
     }
     if (call === 'GET /info') {
-      return json(200, { Name: engine.host.node.name, ServerVersion: '20.10.24', OSType: 'linux' });
+      const SystemTime = new Date(now).toISOString().replace('Z', '000000Z');
+      return json(200, { Name: engine.host.node.name, ...dockerInfo, SystemTime });
     }
     if (call === 'POST /containers/create') {
       const definition = JSON.parse(body.toString()) as Definition & { HostConfig?: HostConfig };
@@ -143,7 +146,8 @@ export class DockerApi {
   #image(name: string): HttpAnswer {
     const { images } = this.#engine;
     const id = images.get(name) ?? [...images.values()].find((each) => each === name);
-    return id === undefined ? json(404, { message: `No such image: ${name}` }) : json(200, { Id: id });
+    if (id === undefined) return json(404, { message: `No such image: ${name}` });
+    return json(200, { Id: id, Config: { Env: imageEnv, Entrypoint: null, Cmd: null } });
   }
 
   /**
@@ -198,13 +202,20 @@ export class DockerApi {
     const hostPath = hostPathOf(container, path);
     if (hostPath === undefined) throw missing;
     const file = host.read(hostPath);
-    if (file === undefined && !host.folders.has(hostPath)) throw missing;
+    if (file === undefined && !host.hasFolder(hostPath)) throw missing;
     const known = file === undefined ? undefined : this.#archives.get(file);
     if (known !== undefined) return { ...stream(known), headers: { 'content-type': 'application/x-tar' } };
     const archive = pack();
     const name = posix.basename(path);
-    if (file === undefined) archive.entry({ name: `${name}/`, type: 'directory', mode: 0o755 });
-    else archive.entry({ name, mode: file.mode, uid: file.uid, gid: 0 }, file.bytes);
+    if (file === undefined) {
+      archive.entry({ name: `${name}/`, type: 'directory', mode: 0o755 });
+      for (const each of host.below(hostPath).files) {
+        const inside = host.read(each);
+        if (inside === undefined) continue;
+        const { mode, uid, bytes } = inside;
+        archive.entry({ name: posix.join(name, posix.relative(hostPath, each)), mode, uid, gid: 0 }, bytes);
+      }
+    } else archive.entry({ name, mode: file.mode, uid: file.uid, gid: 0 }, file.bytes);
     archive.finalize();
     const bytes = await buffer(archive);
     if (file !== undefined) this.#archives.set(file, bytes);
@@ -214,7 +225,7 @@ export class DockerApi {
   async #untar(container: Container, path: string, body: Buffer): Promise<HttpAnswer> {
     const { host } = this.#engine;
     const folder = hostPathOf(container, path);
-    if (folder === undefined || !host.folders.has(folder)) {
+    if (folder === undefined || !host.hasFolder(folder)) {
       throw new DockerRefusal(404, `Could not find the file ${path} in container ${container.id}`);
     }
     const entries = extract();

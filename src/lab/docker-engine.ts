@@ -3,9 +3,25 @@
  * is only looked at (`advance`): a process that has ended by then is found ended, and started again if its policy says.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { bindOf } from '../bind.ts';
 import { hostPathOf as pathBehind } from '../encryption/binds.ts';
+import { knownVersions, kubernetesVersion } from '../config/versions.ts';
+import type { HostInfo } from '../ports.ts';
 import type { Host } from './host.ts';
 import { runCommand } from './scripts.ts';
+
+/** Of every host. */
+export const dockerInfo: HostInfo = {
+  Architecture: 'x86_64',
+  DockerRootDir: '/var/lib/docker',
+  OperatingSystem: 'Debian GNU/Linux 12 (bookworm)',
+  OSType: 'linux',
+  SecurityOptions: ['name=apparmor', 'name=seccomp,profile=default'],
+  ServerVersion: '20.10.24',
+};
+
+/** The one variable that images set. */
+export const imageEnv = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];
 
 /** Something that stays up; kube-apiserver, or a stand-in for what the lab does not model. */
 export interface Process {
@@ -23,12 +39,14 @@ export interface Definition {
   readonly Image: string;
   readonly Entrypoint?: readonly string[] | null;
   readonly Cmd?: readonly string[] | null;
+  readonly Env?: readonly string[] | null;
   readonly Labels?: Readonly<Record<string, string>> | null;
 }
 
 export interface HostConfig {
   readonly [field: string]: unknown;
   readonly Binds?: readonly string[] | null;
+  readonly VolumesFrom?: readonly string[] | null;
   readonly NetworkMode?: string;
   RestartPolicy?: RestartPolicy;
 }
@@ -75,7 +93,7 @@ const steadyAfter = 10_000;
 export class DockerEngine {
   readonly host: Host;
   readonly images = new Map<string, string>();
-  /** Images that can be pulled. */
+  /** Images that can be pulled, besides the system images of all versions. */
   readonly registry = new Set<string>();
   /** What registries ask for, by their hosts; all others let everybody in. */
   readonly logins = new Map<string, { readonly user: string; readonly password: string }>();
@@ -105,7 +123,7 @@ export class DockerEngine {
 
   /** false: the registry has no such image. */
   pull(name: string): boolean {
-    if (!this.registry.has(name)) return false;
+    if (!this.registry.has(name) && !systemImages().has(name)) return false;
     this.addImage(name);
     this.#changed();
     return true;
@@ -140,6 +158,8 @@ export class DockerEngine {
     const image =
       this.images.get(config.Image) ?? [...this.images.values()].find((id) => id === config.Image);
     if (image === undefined) throw new DockerRefusal(404, `No such image: ${config.Image}`);
+    for (const name of hostConfig.VolumesFrom ?? []) this.get(name.replace(/:.*/, ''));
+    for (const bind of hostConfig.Binds ?? []) this.#makeSource(bindOf(bind).source);
     const id = randomBytes(32).toString('hex');
     // With the host's network Docker copies the host's own name.
     const hostname = hostConfig.NetworkMode === 'host' ? this.host.node.name : id.slice(0, 12);
@@ -147,8 +167,14 @@ export class DockerEngine {
       id,
       name,
       created: new Date(now).toISOString(),
-      config: { Hostname: hostname, Domainname: '', Tty: false, ...config, Labels: config.Labels ?? {} },
-      hostConfig: structuredClone(hostConfig),
+      config: {
+        ...{ Hostname: hostname, Domainname: '', Tty: false, ...config },
+        ...{ Env: withImageEnv(config.Env ?? []), Labels: config.Labels ?? {} },
+      },
+      hostConfig: {
+        ...structuredClone(hostConfig),
+        RestartPolicy: { Name: '', MaximumRetryCount: 0, ...hostConfig.RestartPolicy },
+      },
       image,
       status: 'created',
       startedAt: never,
@@ -163,6 +189,11 @@ export class DockerEngine {
     this.#containers.push(container);
     this.#changed();
     return container;
+  }
+
+  /** A bind's source that is not there becomes a folder. */
+  #makeSource(path: string): void {
+    if (path.startsWith('/') && this.host.read(path) === undefined) this.host.makeFolder(path);
   }
 
   /** Throws DockerRefusal 304 when it runs already. */
@@ -312,6 +343,21 @@ export class DockerEngine {
   exec(container: Container, command: readonly string[]): { readonly code: number; readonly output: string } {
     return runCommand(command, this.host, (path) => hostPathOf(container, path));
   }
+}
+
+let system: ReadonlySet<string> | undefined;
+
+function systemImages(): ReadonlySet<string> {
+  system ??= new Set(
+    knownVersions.flatMap((version) => Object.values(kubernetesVersion(version)?.systemImages ?? {})),
+  );
+  return system;
+}
+
+function withImageEnv(env: readonly string[]): string[] {
+  const nameOf = (each: string) => each.replace(/=.*/s, '');
+  const own = new Set(env.map(nameOf));
+  return [...env, ...imageEnv.filter((each) => !own.has(nameOf(each)))];
 }
 
 /** Where a path of the container lies on the host, by its bind mounts; undefined outside of them. */

@@ -11,7 +11,17 @@ export interface LabFile {
 export class Host {
   readonly node: LabNode;
   powered = true;
-  readonly folders = new Set(['/', '/etc', '/etc/kubernetes', '/etc/kubernetes/ssl', '/var/log/kube-audit']);
+  readonly #folders = new Set([
+    '',
+    '/etc',
+    '/opt',
+    '/run',
+    '/usr',
+    '/var',
+    '/var/lib',
+    '/var/log',
+    '/var/run',
+  ]);
   readonly #files = new Map<string, LabFile>();
   readonly #changed: () => void;
 
@@ -24,7 +34,41 @@ export class Host {
     return this.#files.get(path);
   }
 
+  hasFolder(path: string): boolean {
+    return this.#folders.has(trimmed(path));
+  }
+
+  /** With all above it, as Docker makes the source of a bind. */
+  makeFolder(path: string): void {
+    for (let at = trimmed(path); at !== ''; at = at.slice(0, at.lastIndexOf('/'))) this.#folders.add(at);
+  }
+
+  /** Files in this folder and below, and folders below. */
+  below(folder: string): { readonly files: string[]; readonly folders: string[] } {
+    const isBelow = (path: string) => path.startsWith(`${trimmed(folder)}/`);
+    return { files: [...this.#files.keys()].filter(isBelow), folders: [...this.#folders].filter(isBelow) };
+  }
+
+  /** All files below become this user's. */
+  own(folder: string, uid: number): void {
+    for (const path of this.below(folder).files) {
+      const file = this.#files.get(path);
+      if (file !== undefined) this.#files.set(path, { ...file, uid });
+    }
+    this.#changed();
+  }
+
+  /** All that `below` finds. */
+  empty(folder: string): void {
+    const { files, folders } = this.below(folder);
+    for (const path of files) this.#files.delete(path);
+    for (const path of folders) this.#folders.delete(path);
+    this.#changed();
+  }
+
+  /** Makes the folder, too. */
   write(path: string, bytes: Buffer, mode = 0o600, uid = 0): void {
+    this.makeFolder(path.slice(0, path.lastIndexOf('/')));
     this.#files.set(path, { bytes, mode, uid });
     this.#changed();
   }
@@ -46,4 +90,8 @@ export class Host {
   get files(): ReadonlyMap<string, LabFile> {
     return this.#files;
   }
+}
+
+function trimmed(path: string): string {
+  return path.replace(/\/+$/, '');
 }

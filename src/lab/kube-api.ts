@@ -19,9 +19,8 @@ import type { HttpAnswer, HttpAsk } from './surface.ts';
 export interface KubeContext {
   readonly server: Apiserver;
   readonly hostname: string;
-  readonly etcd: EtcdStore;
-  readonly etcdAnswers: boolean;
-  readonly minor: number;
+  /** Undefined: no member answers. */
+  readonly etcd: EtcdStore | undefined;
   readonly now: Date;
   /** A reason refuses the change, in the name of a validating webhook. */
   readonly admit: (kind: Kind, object: KubeObject) => string | undefined;
@@ -74,7 +73,8 @@ function plainAnswer(path: string, query: string, context: KubeContext): HttpAns
   }
 }
 
-function readyz(verbose: boolean, { server, etcdAnswers }: KubeContext): HttpAnswer {
+function readyz(verbose: boolean, { server, etcd }: KubeContext): HttpAnswer {
+  const etcdAnswers = etcd !== undefined;
   const checks: [string, boolean][] = [
     ['ping', true],
     ['log', true],
@@ -104,7 +104,8 @@ function kmsChecks({ kms, reloads }: Apiserver): [string, boolean][] {
 /** Seconds as Go prints a gauge. */
 const seconds = (milliseconds: number) => (milliseconds / 1000).toExponential();
 
-function metrics({ server, minor, hostname }: KubeContext): string {
+function metrics({ server, hostname }: KubeContext): string {
+  const { minor } = server;
   const lines = [`process_start_time_seconds ${seconds(server.startedAt)}`];
   const { sha256 } = server.loaded;
   const id = `sha256:${createHash('sha256').update(hostname).digest('hex')}`;
@@ -157,7 +158,7 @@ function jsonAnswer(path: string, query: string, ask: HttpAsk, context: KubeCont
   if (discovered !== undefined) return json(200, discovered);
   const target = targetOf(path);
   if (target === undefined) return text(404, '404 page not found\n');
-  if (!context.etcdAnswers) throw internal('etcdserver: request timed out');
+  if (context.etcd === undefined) throw internal('etcdserver: request timed out');
   const parsed: Ask = {
     method: ask.method,
     query: new URLSearchParams(query),
@@ -169,7 +170,7 @@ function jsonAnswer(path: string, query: string, ask: HttpAsk, context: KubeCont
   return new Verbs(objects, context).answer(parsed, target);
 }
 
-function discovery(path: string, { minor }: KubeContext): unknown {
+function discovery(path: string, { server: { minor } }: KubeContext): unknown {
   if (path === '/version') {
     return { major: '1', minor: String(minor), gitVersion: `v1.${minor}.4`, platform: 'linux/amd64' };
   }

@@ -4,6 +4,7 @@ import { bridge } from './http-bridge.ts';
 import { StreamConnections, type Connections } from './connections.ts';
 import type { HttpAnswer, HttpAsk } from './surface.ts';
 
+/** What a server shows and whom it lets in. */
 export interface ServerCertificate {
   /** PEM texts: the CA that clients' certificates must come from, and the server's own pair. */
   readonly ca: string;

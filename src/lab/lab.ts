@@ -6,7 +6,6 @@ import { newKey } from '../encryption/key.ts';
 import { systemClock } from '../provision/links.ts';
 import type { JsonObject } from '../state/rkestate.ts';
 import { addressesFor } from './addresses.ts';
-import type { Host } from './host.ts';
 import { createBundle } from './certificates.ts';
 import { writeClusterFiles } from './cluster-files.ts';
 import { etcdctl } from './etcdctl.ts';
@@ -19,11 +18,15 @@ import type { LabSurface } from './surface.ts';
 export interface LabOptions {
   /** A folder that exists; cluster.yml and what belongs to it are written there. */
   readonly dir: string;
+  /** true: nothing but SSH and Docker on the hosts, cluster.yml without a state: `tsrke up` makes the cluster. */
+  readonly bare?: boolean;
   /** How many controlplane nodes, or their names; default 3. The first one, three or five are etcd's members. */
   readonly controlplane?: number | readonly string[];
+  /** How many nodes that are workers and nothing else, or their names; default 0. */
+  readonly workers?: number | readonly string[];
   /** How many Secrets to begin with; default 0. */
   readonly secrets?: number;
-  /** `on`: with a key of the lab's own; or a whole provider file's text. Default `off`. */
+  /** `on`: with a key of the lab's own; or a whole provider file's text. Default `off`. Of bare hosts: see `wanted`. */
   readonly encryption?: 'off' | 'on' | { readonly providerFile: string };
   /** What cluster.yml asks for, when that is not what there is. */
   readonly wanted?: boolean;
@@ -31,7 +34,9 @@ export interface LabOptions {
   readonly tsrke?: JsonObject;
   /** In RKE's form; default RKE's default. */
   readonly kubernetesVersion?: string;
-  /** What kube-apiserver says it is, 1.N; default that of `kubernetesVersion`. */
+  /** `network.plugin`; default `none`, with a CNI of the hosts' own. */
+  readonly network?: string;
+  /** What kube-apiserver says it is, 1.N; default that of its image. */
   readonly minor?: number;
   readonly clusterName?: string;
   /** Milliseconds that kube-apiserver takes to start; default 300. */
@@ -58,6 +63,7 @@ export interface Lab {
   readonly config: string;
   /** Path of cluster.rkestate. */
   readonly state: string;
+  /** Empty where the hosts were bare. */
   readonly bundle: Bundle;
   /** Private key of the user, as in `dir`. */
   readonly sshKey: string;
@@ -72,15 +78,14 @@ export interface Lab {
 /** Resolves once a client can use the cluster, after about a second. */
 export async function startLab(options: LabOptions): Promise<Lab> {
   const { controlplane = 3, encryption = 'off', clusterName = 'lab' } = options;
-  const names =
-    typeof controlplane === 'number'
-      ? Array.from({ length: controlplane }, (_, index) => `cp-${index + 1}`)
-      : controlplane;
+  const { bare = false, network = 'none' } = options;
+  const servers = namesOf(controlplane, 'cp');
+  const names = [...servers, ...namesOf(options.workers ?? 0, 'worker')];
   const { nodes: addresses, behindBastion } = await addressesFor(names.length, options.bastion);
-  const members = names.length < 3 ? 1 : names.length < 5 ? 3 : 5;
+  const members = servers.length < 3 ? 1 : servers.length < 5 ? 3 : 5;
   const nodes = names.map((name, index) => ({
     ...{ name, address: addresses[index] ?? '' },
-    etcd: index < members,
+    roles: index < members ? both : index < servers.length ? both.slice(0, 1) : (['worker'] as const),
   }));
   const version = options.kubernetesVersion ?? defaultVersion;
   const providerFile =
@@ -90,56 +95,57 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         ? renderProviderFile(managedFile(newKey('aescbc', new Set())))
         : encryption.providerFile;
 
-  const bundle = await createBundle({ nodes, clusterName });
+  const bundle = bare ? {} : await createBundle({ nodes, clusterName });
+  const found = kubernetesVersion(version);
+  const minor = options.minor ?? (found?.known === true ? undefined : found?.minor);
   const model = new LabModel({
-    nodes,
-    clock: systemClock,
-    minor: options.minor ?? kubernetesVersion(version)?.minor ?? 30,
-    startTime: options.startTime ?? 300,
+    ...{ nodes, clock: systemClock, bare: true, hasNetwork: network === 'none' },
+    ...{ startTime: options.startTime ?? 300, etcdSettledAfter: 500 },
+    ...(minor === undefined ? {} : { minor }),
     ...(options.pollEvery === undefined ? {} : { pollEvery: options.pollEvery }),
-    ...(providerFile === undefined ? {} : { providerFile }),
     ...(options.plugins === undefined ? {} : { plugins: options.plugins }),
   });
-  for (const { name } of nodes) deployCertificates(model.host(name), bundle);
   const user = createSshKey();
   const userCa = createSshKey();
   const hostKeys = new Map([...names, 'bastion'].map((name) => [name, createSshKey()]));
-  const servers = await startServers({
+  const served = await startServers({
     surface: options.through?.(model) ?? model,
-    bundle,
+    listening: (...asked) => model.listening(...asked),
     authorized: user.public,
     userCa: userCa.public,
     outsiders: options.outsiders,
     hostKey: (host) => hostKeys.get(host)?.private ?? '',
     behindBastion,
     login: options.login,
-    listens: (node, port) =>
-      (options.listens?.(node, port) ?? true) &&
-      (port !== 6443 || model.running().some((each) => each.node === node && each.listens)),
+    listens: (node, port) => options.listens?.(node, port) ?? true,
     run: (command) => etcdctl(model.etcd, command),
   });
   const files = writeClusterFiles({
     dir: options.dir,
     clusterName,
-    kubernetesVersion: version,
+    ...{ kubernetesVersion: version, network },
     nodes: nodes.map((node) => ({
-      ...{ ...node, port: servers.ports.get(node.name) ?? 22 },
+      ...{ ...node, port: served.ports.get(node.name) ?? 22 },
       hostKey: hostKeys.get(node.name)?.public ?? '',
     })),
     bastion:
-      servers.bastion === undefined
+      served.bastion === undefined
         ? undefined
         : {
-            ...{ name: 'bastion', address: '127.0.0.1', port: servers.bastion },
+            ...{ name: 'bastion', address: '127.0.0.1', port: served.bastion },
             hostKey: hostKeys.get('bastion')?.public ?? '',
           },
     sshKey: user.private,
-    bundle,
+    bundle: bare ? undefined : bundle,
     encryption: providerFile,
     ...(options.wanted === undefined ? {} : { wanted: options.wanted }),
     ...(options.tsrke === undefined ? {} : { tsrke: options.tsrke }),
   });
-  await fillCluster(model, files.stateText, options.secrets ?? 0);
+  if (!bare) {
+    const encrypted = providerFile === undefined ? {} : { providerFile };
+    model.deploy({ config: files.rke, bundle, ...encrypted });
+    await fillCluster(model, files.stateText, options.secrets ?? 0);
+  }
   return {
     dir: options.dir,
     config: files.config,
@@ -148,17 +154,15 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     sshKey: user.private,
     userCa: userCa.private,
     model,
-    servers,
-    close: () => servers.close(),
+    servers: served,
+    close: () => served.close(),
   };
 }
 
-/** As on nodes that are controlplane and etcd; the admin's certificate is on none. */
-function deployCertificates(host: Host, bundle: Bundle): void {
-  for (const [name, element] of Object.entries(bundle)) {
-    if (name === 'kube-admin') continue;
-    host.write(element.path, Buffer.from(element.certificatePEM));
-    host.write(element.keyPath, Buffer.from(element.keyPEM));
-    if (element.configPath !== '') host.write(element.configPath, Buffer.from(element.config));
-  }
+const both = ['controlplane', 'etcd'] as const;
+
+/** `cp-1`, `cp-2`, …, unless they have names. */
+function namesOf(nodes: number | readonly string[], prefix: string): readonly string[] {
+  if (typeof nodes !== 'number') return nodes;
+  return Array.from({ length: nodes }, (_, index) => `${prefix}-${index + 1}`);
 }

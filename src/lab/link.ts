@@ -3,16 +3,18 @@
  * instead of a socket; the kube API and etcd without HTTP or gRPC. A whole rotation costs milliseconds.
  */
 import { imageSources } from '../config/private-registries.ts';
-import { messageOf, TsrkeError } from '../errors.ts';
+import { TsrkeError } from '../errors.ts';
 import { dockerRuntime } from '../hosts/docker.ts';
 import { dockerFiles } from '../hosts/files.ts';
 import { hostFiles } from '../hosts/host-files.ts';
 import { kmsContainers } from '../hosts/kms-containers.ts';
 import { serviceContainers } from '../hosts/service-containers.ts';
-import type { Etcd, EtcdMembership, Health, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
+import type { Etcd, KmsPlugins, KubeApi, NodeName } from '../ports.ts';
 import type { Link } from '../provision/links.ts';
 import { dockerClient, lostAnswer, unreachable } from './docker-client.ts';
 import type { Effects } from './faults.ts';
+import { labHealth } from './health.ts';
+import { labMembership } from './membership.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { NoAnswer, type LabSurface } from './surface.ts';
 
@@ -25,21 +27,20 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
     Promise.resolve(dockerClient(surface, effects, node, signal));
   return ({ report, config }) => {
     const runtime = dockerRuntime({ docker, report, stopTimeout: 60 });
-    const kube = kubeApi(surface, effects);
     const containers = { docker, stopTimeout: 60, imageSource: imageSources(config.raw) };
     return {
       files: dockerFiles({ docker }),
       runtime,
       markers: runtime,
-      kube,
+      kube: kubeApi(surface, effects),
       plugins: pluginsOf(surface, effects),
       kmsContainers: kmsContainers(containers),
       services: serviceContainers(containers),
       hostFiles: hostFiles({ docker }),
-      health: healthOf(kube),
+      health: labHealth(surface, effects),
       clock: effects.clock,
       etcd: () => etcdOf(surface, effects),
-      membership: () => notModelled,
+      membership: ({ endpoints }) => labMembership(surface, effects, endpoints),
       hostKeysSeen: () => ({}),
       close: () => Promise.resolve(),
       connect: (node, signal) =>
@@ -59,36 +60,6 @@ export function labLink(surface: LabSurface, effects: Effects): Link {
           patience: patience.ssh,
         }),
     };
-  };
-}
-
-const refuse = () =>
-  Promise.reject(new TsrkeError('ETCD', 'the lab has one etcd, whose members stay as they are'));
-
-const notModelled: EtcdMembership = {
-  list: refuse,
-  addLearner: refuse,
-  promote: refuse,
-  remove: refuse,
-  health: () => Promise.resolve(undefined),
-  close: () => undefined,
-};
-
-/** Of kube-apiserver alone, as there is nothing else to ask yet. */
-function healthOf(kube: KubeApi): Health {
-  return {
-    async ask(node, { url }, _client, signal) {
-      const { port, pathname } = new URL(url);
-      if (port !== '6443') return undefined;
-      try {
-        const { status } = await kube.request(node, { method: 'GET', path: pathname }, signal);
-        return status === 200 ? undefined : `answers ${status}`;
-      } catch (error) {
-        signal.throwIfAborted();
-        if (error instanceof TsrkeError) return messageOf(error);
-        throw error;
-      }
-    },
   };
 }
 

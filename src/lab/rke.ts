@@ -1,94 +1,131 @@
-/** What RKE 1.6 leaves on a controlplane node, as far as anyone looks: its containers and their binds. */
-import { providerFlag, providerPath } from '../encryption/world.ts';
-import type { DockerEngine, HostConfig } from './docker-engine.ts';
-import { isEtcdMember, type LabNode } from './surface.ts';
+/** What RKE 1.6 makes of a host: its containers and files, by the same data that tsrke plans with. */
+import { elementOf, type Bundle } from '../certificates/bundle.ts';
+import { caNames, certifiedClusterOf, leavesOf, tokenName } from '../certificates/cluster.ts';
+import { rkeConfigOf, type RkeConfig, type RkeNode } from '../config/rke-config.ts';
+import { defaultVersion, kubernetesVersion, serviceOptions } from '../config/versions.ts';
+import { providerFlag } from '../encryption/world.ts';
+import { dockerHostOf, type ClusterWish } from '../services/cluster.ts';
+import { definitionOf, type Container } from '../services/container.ts';
+import { filesOf, servicesOf, type ServiceFile } from '../services/services.ts';
+import { dockerInfo, type DockerEngine } from './docker-engine.ts';
+import { rolesOf, type LabNode } from './surface.ts';
 
-export function hyperkube(minor: number): string {
-  return `rancher/hyperkube:v1.${minor}.4-rancher1`;
-}
-
-const etcdImage = 'rancher/mirrored-coreos-etcd:v3.5.12';
-const toolsImage = 'rancher/rke-tools:v0.1.103';
-
-export interface Deployment {
-  /** kube-apiserver runs with the provider file. */
+/** A cluster as RKE has made it. */
+export interface RkeCluster {
+  readonly config: RkeConfig;
+  /** kube-apiserver runs with the provider file, which has to be there already. */
   readonly encrypted: boolean;
-  /** It looks for a new file by itself. */
-  readonly reload: boolean;
-  readonly minor: number;
+  /** Undefined: placeholders stand for certificates and keys. */
+  readonly bundle: Bundle | undefined;
 }
 
-/** Creates and starts them at `now`. The provider file must be there already. */
+/** cluster.yml of these nodes, with nothing said but encryption; `reload`: automatic, as the user has asked RKE for it. */
+export function plainConfig(nodes: readonly LabNode[], encrypted: boolean, reload: boolean): RkeConfig {
+  const id = JSON.stringify({ nodes, encrypted, reload });
+  const known = plain.get(id) ?? madePlain(nodes, encrypted, reload);
+  plain.set(id, known);
+  return known;
+}
+
+const plain = new Map<string, RkeConfig>();
+
+function madePlain(nodes: readonly LabNode[], encrypted: boolean, reload: boolean): RkeConfig {
+  const raw = {
+    nodes: nodes.map((node) => ({
+      ...{ address: node.address, user: 'lab', role: rolesOf(node), hostname_override: node.name },
+    })),
+    services: {
+      'kube-api': {
+        secrets_encryption_config: { enabled: encrypted },
+        ...(encrypted && reload && { extra_args: { [`${providerFlag.slice(2)}-automatic-reload`]: 'true' } }),
+      },
+      etcd: { snapshot: false },
+    },
+  };
+  return rkeConfigOf({ raw, nodes: [], ignoreDockerVersion: false });
+}
+
+interface Plan {
+  readonly node: RkeNode;
+  readonly containers: readonly Container[];
+  readonly files: readonly ServiceFile[];
+}
+
+/** Thousands of labs are made of one cluster.yml. */
+const plans = new WeakMap<RkeConfig, Map<string, Plan>>();
+
+/** Writes files, creates and starts containers at `now`. */
 export function deployRke(
   engine: DockerEngine,
-  nodes: readonly LabNode[],
-  deployment: Deployment,
+  { config, encrypted, bundle }: RkeCluster,
   now: number,
 ): void {
-  const { node } = engine.host;
-  for (const image of [hyperkube(deployment.minor), etcdImage, toolsImage]) engine.addImage(image);
-  const make = (name: string, definition: Parameters<DockerEngine['create']>[1]) =>
-    engine.create(
-      name,
-      { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], ...definition },
-      now,
-    );
-  const labels = (name: string) => ({ 'io.rancher.rke.container.name': name });
-  make('service-sidekick', {
-    Image: toolsImage,
-    Entrypoint: ['/bin/bash'],
-    Labels: labels('service-sidekick'),
-    Volumes: { '/opt/rke-tools': {} },
-    HostConfig: { NetworkMode: 'none', RestartPolicy: { Name: '', MaximumRetryCount: 0 } },
-  });
-  const hostConfig = (binds: string[]): HostConfig => ({
-    Binds: binds,
-    NetworkMode: 'host',
-    RestartPolicy: { Name: 'always', MaximumRetryCount: 0 },
-  });
-  if (isEtcdMember(node)) {
-    const etcd = make('etcd', {
-      Image: etcdImage,
-      Cmd: ['/usr/local/bin/etcd', '--data-dir=/var/lib/rancher/etcd/', `--name=etcd-${node.name}`],
-      Labels: labels('etcd'),
-      HostConfig: hostConfig(['/var/lib/etcd:/var/lib/rancher/etcd/', '/etc/kubernetes:/etc/kubernetes']),
-    });
-    engine.start(etcd, now);
+  const { host } = engine;
+  const { node, containers, files } = planFor(host.node.name, config, encrypted);
+  const certificates = certificatesOn(node, bundle ?? placeholders(config));
+  for (const { path, text } of [...files, ...certificates]) host.write(path, Buffer.from(text));
+  for (const container of containers) {
+    engine.addImage(container.image);
+    const definition = { ...definitionOf(container), Image: container.image };
+    const made = engine.create(container.name, definition, now);
+    if (container.restart !== undefined) engine.start(made, now);
   }
-  const apiserver = make('kube-apiserver', {
-    Image: hyperkube(deployment.minor),
-    Entrypoint: ['/opt/rke-tools/entrypoint.sh', 'kube-apiserver', ...argumentsFor(node, nodes, deployment)],
-    Labels: labels('kube-apiserver'),
-    HostConfig: {
-      ...hostConfig(['/etc/kubernetes:/etc/kubernetes', '/var/log/kube-audit:/var/log/kube-audit']),
-      VolumesFrom: ['service-sidekick'],
-    },
-  });
-  engine.start(apiserver, now);
 }
 
-function argumentsFor(
-  node: LabNode,
-  nodes: readonly LabNode[],
-  { encrypted, reload }: Deployment,
-): readonly string[] {
-  const members = nodes.filter(isEtcdMember);
-  return [
-    '--authorization-mode=Node,RBAC',
-    '--tls-cert-file=/etc/kubernetes/ssl/kube-apiserver.pem',
-    '--anonymous-auth=false',
-    '--storage-backend=etcd3',
-    `--advertise-address=${node.address}`,
-    '--service-cluster-ip-range=10.43.0.0/16',
-    '--bind-address=0.0.0.0',
-    `--etcd-servers=${members.map(({ address }) => `https://${address}:2379`).join(',')}`,
-    '--etcd-cafile=/etc/kubernetes/ssl/kube-ca.pem',
-    '--etcd-certfile=/etc/kubernetes/ssl/kube-node.pem',
-    '--etcd-keyfile=/etc/kubernetes/ssl/kube-node-key.pem',
-    '--etcd-prefix=/registry',
-    ...(encrypted ? [`${providerFlag}=${providerPath}`] : []),
-    ...(encrypted && reload ? [`${providerFlag}-automatic-reload=true`] : []),
-    '--client-ca-file=/etc/kubernetes/ssl/kube-ca.pem',
-    '--secure-port=6443',
-  ];
+function planFor(name: string, config: RkeConfig, encrypted: boolean): Plan {
+  const ofConfig = plans.get(config) ?? new Map<string, Plan>();
+  plans.set(config, ofConfig);
+  const id = `${name} ${encrypted}`;
+  const known = ofConfig.get(id);
+  if (known !== undefined) return known;
+  const node = config.nodes.find(({ hostnameOverride }) => hostnameOverride === name);
+  if (node === undefined) throw new Error(`cluster.yml has no node ${name}`);
+  const wish: ClusterWish = { rke: ofKnownVersion(config), encrypted };
+  const host = dockerHostOf(dockerInfo, name);
+  const plan = { node, containers: servicesOf(node, host, wish), files: filesOf(node, host, wish) };
+  ofConfig.set(id, plan);
+  return plan;
+}
+
+/** Nobody knows the arguments of a version that RKE 1.6 never had: it runs with those of its newest. */
+function ofKnownVersion(config: RkeConfig): RkeConfig {
+  const version = kubernetesVersion(config.kubernetesVersion);
+  if (version?.known === true && serviceOptions(version) !== undefined) return config;
+  const { systemImages = {} } = kubernetesVersion(defaultVersion) ?? {};
+  return {
+    ...config,
+    kubernetesVersion: defaultVersion,
+    systemImages: { ...systemImages, ...config.systemImages },
+  };
+}
+
+/** All nodes have what kubelet and kube-proxy need; the admin's certificate is on none. */
+function certificatesOn({ role }: RkeNode, bundle: Bundle): ServiceFile[] {
+  const has = (name: string) => {
+    if (name === 'kube-admin') return false;
+    if (name.startsWith('kube-etcd-')) return role.includes('etcd');
+    return role.includes('controlplane') || ['kube-ca', 'kube-node', 'kube-proxy'].includes(name);
+  };
+  return Object.entries(bundle)
+    .filter(([name]) => has(name))
+    .flatMap(([name, element]) => [
+      { path: element.path, text: element.certificatePEM },
+      ...(name === 'kube-ca' && !role.includes('controlplane')
+        ? []
+        : [{ path: element.keyPath, text: element.keyPEM }]),
+      ...(element.configPath === '' ? [] : [{ path: element.configPath, text: element.config }]),
+    ]);
+}
+
+const bundles = new WeakMap<RkeConfig, Bundle>();
+
+function placeholders(config: RkeConfig): Bundle {
+  const known = bundles.get(config);
+  if (known !== undefined) return known;
+  const leaves = leavesOf(certifiedClusterOf(config, './cluster.yml')).map(({ name }) => name);
+  const element = (name: string) =>
+    elementOf(name, { certificatePEM: `certificate of ${name}`, keyPEM: `key of ${name}` }, {});
+  const bundle = Object.fromEntries([...caNames, tokenName, ...leaves].map((name) => [name, element(name)]));
+  bundles.set(config, bundle);
+  return bundle;
 }

@@ -1,9 +1,21 @@
 /**
- * The commands that run in the lab's containers: the shell scripts of hosts/files.ts, known by their very text and
- * carried out line by line as written there, and `true`. Any other is answered as a shell answers an unknown command.
+ * The commands that run in the lab's containers: the shell scripts of hosts/files.ts and hosts/host-scripts.ts, known by
+ * their very text and carried out as written there, and `true`. Any other is answered as a shell answers an unknown
+ * command.
  */
 import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
 import { changedCode, clearScript, directoryCode, removeScript, replaceScript } from '../hosts/files.ts';
+import {
+  emptyScript,
+  folderInTheWayCode,
+  freeScript,
+  holdsScript,
+  nothingThereCode,
+  onItsWay,
+  ownScript,
+  placeScript,
+} from '../hosts/host-scripts.ts';
 import type { Host } from './host.ts';
 
 export interface Ran {
@@ -11,38 +23,106 @@ export interface Ran {
   readonly output: string;
 }
 
-/** `command` as in a container's Entrypoint and Cmd; `hostPath` turns a path in the container into the host's. */
-export function runCommand(
-  command: readonly string[],
-  host: Host,
-  hostPath: (path: string) => string | undefined,
-): Ran {
-  const [program, option, script, , path = '', seen = ''] = command;
-  if (program === 'true') return { code: 0, output: '' };
-  const known = [replaceScript, removeScript, clearScript];
-  if (program !== 'sh' || option !== '-c' || script === undefined || !known.includes(script)) {
-    return { code: 127, output: `${program ?? ''}: not found\n` };
-  }
-  const target = hostPath(path);
-  if (target === undefined) return { code: 1, output: `${path}: No such file or directory\n` };
-  const temporary = `${target}.tsrke-tmp`;
-  if (script === clearScript) {
-    host.remove(temporary);
-    return { code: 0, output: '' };
-  }
-  if (host.folders.has(target)) return { code: directoryCode, output: '' };
-  const file = host.read(target);
-  const have = file === undefined ? '' : createHash('sha256').update(file.bytes).digest('hex');
-  if (have !== seen) {
+/** A path in the container as the host has it; undefined: in none of its binds. */
+type HostPath = (path: string) => string | undefined;
+
+type Script = (host: Host, hostPath: HostPath, args: readonly string[]) => Ran;
+
+const done: Ran = { code: 0, output: '' };
+const failed = (output: string): Ran => ({ code: 1, output: `${output}\n` });
+const noSuch = (path: string) => failed(`${path}: No such file or directory`);
+
+/** `command` as in a container's Entrypoint and Cmd. */
+export function runCommand(command: readonly string[], host: Host, hostPath: HostPath): Ran {
+  const [program, option, text = '', , ...args] = command;
+  if (program === 'true') return done;
+  const script = program === 'sh' && option === '-c' ? scripts.get(text) : undefined;
+  return script?.(host, hostPath, args) ?? { code: 127, output: `${program ?? ''}: not found\n` };
+}
+
+const scripts: ReadonlyMap<string, Script> = new Map([
+  [replaceScript, guarded((host, target, temporary) => replaceFile(host, target, temporary))],
+  [
+    removeScript,
+    guarded((host, target, temporary) => {
+      host.remove(target);
+      host.remove(temporary);
+      return done;
+    }),
+  ],
+  [
+    clearScript,
+    (host, hostPath, [path = '']) => {
+      const target = hostPath(path);
+      if (target === undefined) return noSuch(path);
+      host.remove(`${target}${onItsWay}`);
+      return done;
+    },
+  ],
+  [placeScript, place],
+  [ownScript, own],
+  [holdsScript, holds],
+  [emptyScript, empty],
+  [freeScript, free],
+]);
+
+/** Only where the file has the hash that was seen. */
+function guarded(work: (host: Host, target: string, temporary: string) => Ran): Script {
+  return (host, hostPath, [path = '', seen = '']) => {
+    const target = hostPath(path);
+    if (target === undefined) return noSuch(path);
+    const temporary = `${target}${onItsWay}`;
+    if (host.hasFolder(target)) return { code: directoryCode, output: '' };
+    const file = host.read(target);
+    const have = file === undefined ? '' : createHash('sha256').update(file.bytes).digest('hex');
+    if (have === seen) return work(host, target, temporary);
     host.remove(temporary);
     return { code: changedCode, output: '' };
+  };
+}
+
+function replaceFile(host: Host, target: string, temporary: string): Ran {
+  if (host.move(temporary, target)) return done;
+  return failed(`mv: cannot stat '${temporary}': No such file or directory`);
+}
+
+function place(host: Host, hostPath: HostPath, files: readonly string[]): Ran {
+  const targets = files.map((file) => hostPath(file) ?? file);
+  const inTheWay = files.find((_, index) => host.hasFolder(targets[index] ?? ''));
+  if (inTheWay !== undefined) return { code: folderInTheWayCode, output: `${inTheWay} is a folder\n` };
+  for (const target of targets) {
+    const moved = replaceFile(host, target, `${target}${onItsWay}`);
+    if (moved.code !== 0) return moved;
   }
-  if (script === removeScript) {
-    host.remove(target);
-    host.remove(temporary);
-    return { code: 0, output: '' };
+  for (const folder of new Set(targets.map((target) => posix.dirname(target)))) {
+    for (const path of host.below(folder).files) {
+      if (posix.dirname(path) === folder && path.endsWith(onItsWay)) host.remove(path);
+    }
   }
-  return host.move(temporary, target)
-    ? { code: 0, output: '' }
-    : { code: 1, output: `mv: cannot stat '${temporary}': No such file or directory\n` };
+  return done;
+}
+
+function own(host: Host, hostPath: HostPath, [path = '', uid = '']: readonly string[]): Ran {
+  const folder = hostPath(path);
+  if (folder === undefined || !host.hasFolder(folder)) return noSuch(path);
+  host.own(folder, Number(uid));
+  return done;
+}
+
+function holds(host: Host, hostPath: HostPath, [path = '']: readonly string[]): Ran {
+  const folder = hostPath(path) ?? path;
+  const { files, folders } = host.below(folder);
+  const lost = posix.join(folder, 'lost+found');
+  const something = [...files, ...folders].some((each) => each !== lost && !each.startsWith(`${lost}/`));
+  return something || host.read(folder) !== undefined ? done : { code: nothingThereCode, output: '' };
+}
+
+function empty(host: Host, hostPath: HostPath, paths: readonly string[]): Ran {
+  for (const path of paths) host.empty(hostPath(path) ?? path);
+  return done;
+}
+
+function free(): Ran {
+  const head = 'Filesystem     1024-blocks     Used Available Capacity Mounted on';
+  return { code: 0, output: `${head}\n/dev/vda1         41152812  4938340  34324660      13% /\n` };
 }

@@ -1,20 +1,20 @@
 /** All servers of a lab over one surface: for each node sshd, and behind it Docker's API, kube-apiserver and etcd. */
 import type { Duplex } from 'node:stream';
-import type { Bundle } from '../certificates/bundle.ts';
 import type { NodeName } from '../ports.ts';
-import { etcdCertificateName } from './certificates.ts';
 import type { Connections } from './connections.ts';
 import { dockerServer } from './docker-server.ts';
 import { etcdServer } from './etcd-server.ts';
+import { healthServer } from './health-server.ts';
 import { kmsServer } from './kms-server.ts';
 import { kubeServer } from './kube-server.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import { SshServer, type Run, type SshLogin } from './ssh-server.ts';
-import { isEtcdMember, type LabNode, type LabSurface } from './surface.ts';
+import type { LabNode, LabSurface, Listening } from './surface.ts';
 
 export interface ServersOptions {
   readonly surface: LabSurface;
-  readonly bundle: Bundle;
+  /** As LabSurface's. */
+  readonly listening: NonNullable<LabSurface['listening']>;
   /** Public key of the user who is let in, as in authorized_keys. */
   readonly authorized: string;
   /** As SshServerOptions.userCa, of all hosts. */
@@ -23,7 +23,7 @@ export interface ServersOptions {
   readonly outsiders?: readonly string[] | undefined;
   /** A host's private key by the node's name, and `bastion`. */
   readonly hostKey: (host: string) => string;
-  /** false: nothing listens at this port of the node now, so a connection is refused. */
+  /** false: a firewall lets nobody through to this port of the node now, so a connection is refused. */
   readonly listens: (node: NodeName, port: number) => boolean;
   /** What the user may run on a node over SSH. */
   readonly run: Run;
@@ -46,8 +46,8 @@ export interface Servers {
   plug(node: NodeName): Promise<void>;
   /** Serves Docker's API of the node on this stream, as its own socket does. */
   docker(node: NodeName, stream: Duplex): void;
-  /** A stream to a port as another host of the network would get it: 6443, 2379; undefined: refused. */
-  dial(address: string, port: number): ((stream: Duplex) => void) | undefined;
+  /** A stream to a port as the host at `from`, or any other of the network, would get it; undefined: refused. */
+  dial(address: string, port: number, from?: string): ((stream: Duplex) => void) | undefined;
   close(): void;
 }
 
@@ -60,14 +60,14 @@ interface Host {
   readonly docker: Connections;
   /** KMS plugins that were asked for. */
   readonly plugins: ReadonlyMap<KmsPlugin, Connections>;
-  /** By port, as the network and the host itself see them. */
-  readonly ports: ReadonlyMap<number, Connections>;
+  /** What serves at its ports, by what was listening there. */
+  readonly served: Map<string, Connections>;
   plugged: boolean;
 }
 
 /** Resolves once everything listens. */
 export async function startServers(options: ServersOptions): Promise<Servers> {
-  const { surface, bundle, behindBastion, login, outsiders = [] } = options;
+  const { surface, behindBastion, login, outsiders = [] } = options;
   const hosts = new Map<string, Host>();
   const ports = new Map<NodeName, number>();
   const logins: (SshLogin & { host: string })[] = [];
@@ -76,8 +76,31 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     const host = hosts.get(address);
     if (host?.plugged !== true || !options.listens(host.node.name, port)) return undefined;
     if (port === ports.get(host.node.name)) return (stream: Duplex) => host.ssh.take(stream, from);
-    const server = host.ports.get(port);
-    return server === undefined ? undefined : (stream: Duplex) => server.take(stream);
+    const listening = options.listening(host.node.name, port, from === address);
+    if (listening === undefined) return undefined;
+    return (stream: Duplex) => serverOf(host, listening).take(stream);
+  };
+
+  const serverOf = ({ node, served }: Host, listening: Listening): Connections => {
+    const { kind, tls } = listening;
+    const id = [kind, ...(kind === 'kube' ? [listening.node] : []), JSON.stringify(tls)].join(' ');
+    const server = served.get(id) ?? startServer(node, listening);
+    served.set(id, server);
+    return server;
+  };
+
+  const startServer = (node: LabNode, listening: Listening): Connections => {
+    switch (listening.kind) {
+      case 'kube':
+        return kubeServer(listening.tls, (ask) => surface.kube(listening.node, ask));
+      case 'etcd': {
+        const { etcd } = surface;
+        const view = () => surface.member?.(node.address);
+        return etcdServer(listening.tls, { etcd, view, isWell: listening.isWell });
+      }
+      case 'health':
+        return healthServer(listening.tls);
+    }
   };
 
   const sshd = (host: string) => ({
@@ -89,8 +112,6 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
 
   for (const node of surface.nodes) {
     const docker = dockerServer((ask) => surface.docker(node.name, ask));
-    const certificate = certificateOf(bundle, 'kube-apiserver');
-    const kube = kubeServer(certificate, (ask) => surface.kube(node.name, ask));
     const plugins = new Map<KmsPlugin, Connections>();
     const pluginServer = (plugin: KmsPlugin) => {
       const server = plugins.get(plugin) ?? kmsServer(plugin);
@@ -109,12 +130,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       ...(login !== undefined && { login: (accept) => login(node.name, accept) }),
       port: (address, port) => dial(local.has(address) ? node.address : address, port, node.address),
     });
-    const served = new Map([[6443, kube]]);
-    if (isEtcdMember(node)) {
-      const etcdCertificate = certificateOf(bundle, etcdCertificateName(node.address));
-      served.set(2379, etcdServer(etcdCertificate, surface.etcd));
-    }
-    hosts.set(node.address, { node, ssh, docker, plugins, ports: served, plugged: true });
+    hosts.set(node.address, { node, ssh, docker, plugins, served: new Map(), plugged: true });
   }
 
   for (const { node, ssh } of hosts.values()) {
@@ -135,7 +151,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     if (found === undefined) throw new Error(`the lab has no node ${name}`);
     return found;
   };
-  const breakOff = ({ ssh, docker, plugins, ports: served }: Host) => {
+  const breakOff = ({ ssh, docker, plugins, served }: Host) => {
     ssh.close();
     docker.close();
     for (const server of [...plugins.values(), ...served.values()]) server.close();
@@ -163,10 +179,4 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
       bastion?.close();
     },
   };
-}
-
-function certificateOf(bundle: Bundle, name: string): { ca: string; cert: string; key: string } {
-  const [ca, own] = [bundle['kube-ca'], bundle[name]];
-  if (ca === undefined || own === undefined) throw new Error(`the bundle has no certificate ${name}`);
-  return { ca: ca.certificatePEM, cert: own.certificatePEM, key: own.keyPEM };
 }

@@ -2,8 +2,10 @@
  * What a lab's cluster shows to the outside, free of any protocol: the model implements it, the servers of the memory
  * lab (SSH, HTTP, TLS, gRPC) are a thin layer over it, and tests call it straight.
  */
-import type { Etcd, NodeName } from '../ports.ts';
+import type { Role } from '../config/load.ts';
+import type { Etcd, EtcdMember, NodeName } from '../ports.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
+import type { ServerCertificate } from './kube-server.ts';
 
 export interface HttpAsk {
   readonly method: string;
@@ -36,12 +38,38 @@ export class NoAnswer extends Error {
 export interface LabNode {
   readonly name: NodeName;
   readonly address: string;
-  /** false: no member of etcd. Default true. */
-  readonly etcd?: boolean;
+  /** As in cluster.yml. Default controlplane and etcd. */
+  readonly roles?: readonly Role[];
 }
 
-export function isEtcdMember({ etcd }: Pick<LabNode, 'etcd'>): boolean {
-  return etcd !== false;
+export function rolesOf({ roles = ['controlplane', 'etcd'] }: Pick<LabNode, 'roles'>): readonly Role[] {
+  return roles;
+}
+
+/** What listens at a port of a host. */
+export type Listening =
+  | {
+      readonly kind: 'kube';
+      /** Whose it is: nginx-proxy leads to another node's. */ readonly node: NodeName;
+      readonly tls: ServerCertificate;
+    }
+  | {
+      readonly kind: 'etcd';
+      readonly tls: ServerCertificate;
+      /** Its /health. */ readonly isWell: () => boolean;
+    }
+  /** A service that the lab does not model, which is well; with `tls` behind a certificate of its own. */
+  | { readonly kind: 'health'; readonly tls: boolean };
+
+/** A member of etcd as its clients see it. All calls reject with TsrkeError ETCD, in etcd's words. */
+export interface EtcdView {
+  /** Why it does not answer a linearizable read; undefined: it does. */
+  readonly trouble: string | undefined;
+  list(): Promise<readonly EtcdMember[]>;
+  /** As a learner. */
+  addLearner(peerUrl: string): Promise<void>;
+  promote(id: string): Promise<void>;
+  remove(id: string): Promise<void>;
 }
 
 export interface LabSurface {
@@ -52,6 +80,10 @@ export interface LabSurface {
   kube(node: NodeName, ask: HttpAsk): Promise<HttpAnswer>;
   /** The KMS plugin that listens at this path of the host; undefined: nobody does. */
   plugin?(node: NodeName, path: string): KmsPlugin | undefined;
+  /** What listens there; `local`: for the host itself. undefined: nothing does. */
+  listening?(node: NodeName, port: number, local: boolean): Listening | undefined;
+  /** The member of etcd whose host has this address; undefined: none runs there. */
+  member?(address: string): EtcdView | undefined;
   /** The one etcd of the cluster; rejects with TsrkeError ETCD while no member answers. */
   readonly etcd: Omit<Etcd, 'close'>;
 }

@@ -329,6 +329,8 @@ class Starts {
       docker: (node, ask) => noted(model.docker(node, ask)),
       kube: (node, ask) => noted(model.kube(node, ask)),
       plugin: (node, path) => model.plugin(node, path),
+      listening: (node, port, local) => model.listening(node, port, local),
+      member: (address) => model.member(address),
       etcd: model.etcd,
     };
   }

@@ -2,6 +2,8 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadConfig } from '../../src/config/load.ts';
+import { rkeConfigOf, type RkeConfig } from '../../src/config/rke-config.ts';
 import { managedFile, renderProviderFile } from '../../src/encryption/configuration.ts';
 import { Secret, type Key } from '../../src/encryption/key.ts';
 import type { Action } from '../../src/encryption/target.ts';
@@ -17,7 +19,7 @@ import { connectCluster } from '../../src/provision/cluster.ts';
 import { changeEncryption, type EncryptionOptions } from '../../src/provision/encryption.ts';
 import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
 
-export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'providerFile'> {
+export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'config' | 'providerFile'> {
   readonly nodes: 1 | 3 | 5;
   /** Encryption as RKE has enabled it, and cluster.yml says so. Default false. */
   readonly encrypted?: boolean;
@@ -75,6 +77,15 @@ function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): strin
   writeFileSync(path, text);
   written.set(text, path);
   return path;
+}
+
+const read = new Map<string, RkeConfig>();
+
+/** As RKE has it in its state. */
+function rkeOf(path: string): RkeConfig {
+  const known = read.get(path) ?? rkeConfigOf(loadConfig(path));
+  read.set(path, known);
+  return known;
 }
 
 const simply = (enabled: boolean) => [`secrets_encryption_config: {enabled: ${enabled}}`];
@@ -145,18 +156,17 @@ export class MemoryLab {
       address: `198.51.100.${11 + i}`,
     }));
     const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
-    this.model = new LabModel({
-      ...options,
-      nodes,
-      clock: this.clock,
-      ...(text === undefined ? {} : { providerFile: `${text}\n` }),
-    });
-    this.store = new MemoryStore(initialState(nodes, text));
     this.configs = {
       on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])]),
       off: configFor(nodes, simply(false)),
     };
     this.enabled = options.encrypted ?? false;
+    this.model = new LabModel({
+      ...{ minor: 34, ...options, nodes, clock: this.clock },
+      config: rkeOf(this.enabled ? this.configs.on : this.configs.off),
+      ...(text === undefined ? {} : { providerFile: `${text}\n` }),
+    });
+    this.store = new MemoryStore(initialState(nodes, text));
     for (let i = 1; i <= (options.secrets ?? 5); i += 1) this.create(`secret-${i}`);
   }
 

@@ -32,7 +32,7 @@ let kube: KubeApi;
 
 function open(options: Partial<ModelOptions> = {}): void {
   clock = new VirtualClock();
-  model = new LabModel({ nodes, clock, providerFile: file, ...options });
+  model = new LabModel({ nodes, clock, minor: 34, providerFile: file, ...options });
   links = labLink(
     model,
     new Effects({ clock }),
@@ -349,9 +349,12 @@ describe('hosts', () => {
     const states = model.engine('cp-1').containers.map(({ name, status }) => [name, status]);
     expect(Object.fromEntries(states)).toEqual({
       'service-sidekick': 'created',
-      etcd: 'running',
       'old-kube-apiserver': 'exited',
-      'kube-apiserver': 'running',
+      ...Object.fromEntries(
+        ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy'].map(
+          (name) => [name, 'running'],
+        ),
+      ),
     });
   });
 
@@ -368,8 +371,8 @@ describe('hosts', () => {
       uid: 0,
     });
     await links.files.remove('cp-1', providerPath, sha, signal);
-    expect([...model.host('cp-1').files.keys()]).toEqual([]);
-    expect(model.engine('cp-1').containers).toHaveLength(3);
+    expect([...model.host('cp-1').files.keys()].filter((path) => path.includes('encryption'))).toEqual([]);
+    expect(model.engine('cp-1').containers).toHaveLength(7);
   });
 
   test.each([
@@ -397,7 +400,8 @@ describe('hosts', () => {
 describe('etcd', () => {
   it('is up while more than half of its own members are, whatever becomes of the other nodes', async () => {
     const more = [...nodes, ...[4, 5, 6].map((i) => ({ name: `cp-${i}`, address: `198.51.100.${10 + i}` }))];
-    open({ nodes: more.map((node, index) => ({ ...node, etcd: index < 3 })) });
+    const both = ['controlplane', 'etcd'] as const;
+    open({ nodes: more.map((node, index) => ({ ...node, roles: both.slice(0, index < 3 ? 2 : 1) })) });
     expect(more.map(({ name }) => model.engine(name).find('etcd') !== undefined)).toEqual([
       ...[true, true, true, false, false, false],
     ]);

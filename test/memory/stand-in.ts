@@ -11,7 +11,7 @@ import type { Bundle } from '../../src/certificates/bundle.ts';
 import { createBundle, etcdCertificateName } from '../../src/lab/certificates.ts';
 import { startServers, type Servers } from '../../src/lab/servers.ts';
 import { createSshKey } from '../../src/lab/ssh-keys.ts';
-import type { HttpAnswer, LabNode, LabSurface } from '../../src/lab/surface.ts';
+import type { HttpAnswer, LabNode, LabSurface, Listening } from '../../src/lab/surface.ts';
 import type { Etcd } from '../../src/ports.ts';
 import { Notes } from '../hosts/notes.ts';
 
@@ -36,6 +36,24 @@ export interface Wired {
   close(): Promise<void>;
 }
 
+/** The kube API and etcd of every node, as on one that RKE has made. */
+function listeningOf(
+  bundle: Bundle,
+  nodes: readonly LabNode[],
+  node: string,
+  port: number,
+): Listening | undefined {
+  const address = nodes.find(({ name }) => name === node)?.address ?? '';
+  const tls = (name: string) => ({
+    ca: bundle['kube-ca']?.certificatePEM ?? '',
+    cert: bundle[name]?.certificatePEM ?? '',
+    key: bundle[name]?.keyPEM ?? '',
+  });
+  if (port === 6443) return { kind: 'kube', node, tls: tls('kube-apiserver') };
+  if (port === 2379) return { kind: 'etcd', tls: tls(etcdCertificateName(address)), isWell: () => true };
+  return undefined;
+}
+
 /** Bundles take a second to make, and two labs may well have the same. */
 const bundles = new Map<string, Promise<Bundle>>();
 
@@ -58,7 +76,7 @@ export async function wire(
   const user = createSshKey();
   const servers = await startServers({
     surface: { ...surface, nodes },
-    bundle,
+    listening: (node, port) => listeningOf(bundle, nodes, node, port),
     authorized: user.public,
     userCa: options.userCa,
     outsiders: options.outsiders,

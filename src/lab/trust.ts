@@ -1,0 +1,27 @@
+/** Who trusts whom: certificates of a CA, by their texts, as TLS on the hosts would have it. */
+import { X509Certificate } from 'node:crypto';
+
+const known = new Map<string, Map<string, boolean>>();
+
+/** Whether the CA has signed it. Placeholders, which are no certificates, trust each other and nothing else. */
+export function isTrusted(certificate: string, ca: string): boolean {
+  const ofCa = known.get(ca) ?? new Map<string, boolean>();
+  known.set(ca, ofCa);
+  const before = ofCa.get(certificate);
+  if (before !== undefined) return before;
+  const [own, issuer] = [parsed(certificate), parsed(ca)];
+  const trusted =
+    own === undefined || issuer === undefined
+      ? own === issuer
+      : own.checkIssued(issuer) && own.verify(issuer.publicKey);
+  ofCa.set(certificate, trusted);
+  return trusted;
+}
+
+function parsed(pem: string): X509Certificate | undefined {
+  try {
+    return new X509Certificate(pem);
+  } catch {
+    return undefined;
+  }
+}
