@@ -370,6 +370,14 @@ export interface ClientCertificate {
   readonly key: string;
 }
 
+/** What became of a connection. */
+export interface Knock {
+  /** `silent`: no answer in time; `forbidden`: the node's sshd lets nobody ask; `failed`: e.g. no route. */
+  readonly kind: 'accepted' | 'refused' | 'silent' | 'forbidden' | 'failed';
+  /** In a few words; empty for one that was accepted. */
+  readonly why: string;
+}
+
 /** Whether a service answers its health check, asked on the node itself (the server's certificate is not looked at). */
 export interface Health {
   /** undefined: it is well; else why not, in a few words. Rejects only with the signal's reason. */
@@ -379,6 +387,12 @@ export interface Health {
     client: ClientCertificate | undefined,
     signal: AbortSignal,
   ): Promise<string | undefined>;
+  /** Connects from the node to some port and hangs up. Rejects only with the signal's reason. */
+  knock(
+    node: NodeName,
+    at: { readonly host: string; readonly port: number },
+    signal: AbortSignal,
+  ): Promise<Knock>;
 }
 
 /** A member of the cluster's etcd as etcd knows it. */

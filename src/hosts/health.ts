@@ -35,6 +35,13 @@ export function healthChecks({ dial, timeout = 5_000 }: HealthOptions): Health {
         reached.stream.destroy();
       }
     },
+
+    async knock(node, { host, port }, signal) {
+      const reached = await reach(dial, { node, host, port }, timeout, signal);
+      if (reached.kind !== 'accepted') return reached;
+      reached.stream.destroy();
+      return { kind: 'accepted', why: '' };
+    },
   };
 }
 

@@ -1,13 +1,12 @@
 /** What becomes of a connection from a node to some port, in words. */
 import type { Duplex } from 'node:stream';
 import { messageOf, TsrkeError } from '../errors.ts';
-import type { Dial, NodeName } from '../ports.ts';
+import type { Dial, Knock, NodeName } from '../ports.ts';
 import { abortable } from './docker-client.ts';
 
-/** In the last two cases nobody can say what is there. */
 export type Reached =
   | { readonly kind: 'accepted'; readonly stream: Duplex }
-  | { readonly kind: 'refused' | 'silent' | 'failed'; readonly why: string };
+  | { readonly kind: Exclude<Knock['kind'], 'accepted'>; readonly why: string };
 
 /** `timeout`: milliseconds until it counts as silent. Rejects with the signal's reason only. */
 export async function reach(
@@ -41,7 +40,9 @@ function whatBecame(error: unknown): Reached {
   if (!(error instanceof TsrkeError) || !(cause instanceof Error) || typeof reason !== 'number') {
     return { kind: 'failed', why: messageOf(error) };
   }
-  if (reason === 1) return { kind: 'failed', why: 'sshd forbids it (see AllowTcpForwarding and PermitOpen)' };
+  if (reason === 1) {
+    return { kind: 'forbidden', why: 'sshd forbids it (see AllowTcpForwarding and PermitOpen)' };
+  }
   const said = cause.message.replace(/^\(SSH\) Channel open failure: */, '').trim();
   const why = said === '' ? 'no connection' : said.charAt(0).toLowerCase() + said.slice(1);
   if (/refused/i.test(why)) return { kind: 'refused', why };

@@ -1,9 +1,10 @@
 /** Builds the world of one cluster: connections, certificates out of the state, etcd as kube-apiserver names it. */
 import type { ClusterConfig, ConfigNode } from '../config/load.ts';
-import { defaultVersion, runsOnDocker } from '../config/versions.ts';
+import { defaultVersion } from '../config/versions.ts';
 import { providerPathOf, type World } from '../encryption/world.ts';
 import { allToTheirEnd, TsrkeError } from '../errors.ts';
 import { etcdArguments } from '../etcd/arguments.ts';
+import { dockerProblem, unfit } from '../hosts/preflight.ts';
 import { endpointAddresses } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
 import type { Etcd, NodeName, Report } from '../ports.ts';
@@ -173,12 +174,8 @@ async function reachAll(
         return;
       }
       const version = await links.runtime.version(node.name, signal);
-      if (!config.ignoreDockerVersion && !runsOnDocker(config.kubernetesVersion, version)) {
-        throw new TsrkeError('UNSUPPORTED', `Docker ${version} is not one that RKE supports`, {
-          node: node.name,
-          next: 'install a supported version, or give --ignore-docker-version',
-        });
-      }
+      const problem = dockerProblem(node.name, version, config);
+      if (problem !== undefined) throw unfit([problem]);
       const container = await links.runtime.apiserver(node.name, signal);
       if (container === undefined) {
         gone.add(node.name);

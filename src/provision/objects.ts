@@ -1,5 +1,5 @@
 /** What Kubernetes is told of a cluster's nodes, and what it is given beside them: marks of nodes, addons. */
-import type { Addon } from '../addons/addon.ts';
+import type { Addon, AddonName } from '../addons/addon.ts';
 import { carryOutAddons } from '../addons/carry-out.ts';
 import { readIncludes } from '../addons/includes.ts';
 import { lineOf, planAddons, type AddonPlan } from '../addons/plan.ts';
@@ -63,9 +63,18 @@ export async function objectsOfNew(ask: Pick<ObjectsAsk, 'config' | 'planes' | '
   return plan.steps.map(lineOf);
 }
 
+/**
+ * What kubelets need to register their nodes: RKE's certificates for them carry no node's name, so Kubernetes' own
+ * rules give them nothing. Before any kubelet is made. Resolves to how much was changed.
+ */
+export async function grantNodes(ask: ObjectsAsk & { readonly report: Report }): Promise<number> {
+  const server = await readyServer(ask);
+  return server === undefined ? 0 : await applyAddons(ask, server, (name) => name === 'rbac');
+}
+
 /** Waits for the nodes that have just come, then marks them, then applies addons. Resolves to how much was changed. */
 export async function addObjects(ask: ObjectsAsk & { readonly report: Report }): Promise<number> {
-  const { planes, report, signal } = ask;
+  const { report } = ask;
   const server = await readyServer(ask);
   if (server === undefined) {
     throw new TsrkeError('KUBE', 'no kube-apiserver is ready, so nothing can be said to Kubernetes', {
@@ -73,12 +82,23 @@ export async function addObjects(ask: ObjectsAsk & { readonly report: Report }):
     });
   }
   const marked = await report.task('labels, annotations and taints', () => markNodes(ask, server));
+  return marked + (await applyAddons(ask, server, () => true));
+}
+
+async function applyAddons(
+  ask: ObjectsAsk & { readonly report: Report },
+  server: Server,
+  chosen: (name: AddonName) => boolean,
+): Promise<number> {
+  const { planes, report, signal } = ask;
   const { plan, seen } = await addonsPlanned(ask, server);
+  const steps = plan.steps.filter(({ name }) => chosen(name));
+  const notes = plan.steps.length === steps.length ? plan.notes : [];
   await carryOutAddons({
-    ...{ server, plan, record: seen.record, report, signal },
+    ...{ server, plan: { steps, notes }, record: seen.record, report, signal },
     timeout: settingsOf(planes.rke).addonJobTimeout,
   });
-  return marked + plan.steps.length;
+  return steps.length;
 }
 
 /** Milliseconds in which a kubelet must have registered its node. */

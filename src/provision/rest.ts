@@ -11,7 +11,7 @@ import type { ClusterState } from '../state/rkestate.ts';
 import type { Cluster } from './cluster.ts';
 import { writeKubeconfig } from './get-files.ts';
 import type { Links } from './links.ts';
-import { addObjects, lookAtObjects, nodeObjects } from './objects.ts';
+import { addObjects, grantNodes, lookAtObjects, nodeObjects } from './objects.ts';
 import {
   bundleFor,
   fileInForce,
@@ -81,6 +81,7 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
     signal,
     hold: world.hold,
   };
+  const granted = await grantNodes({ config, planes, links, sight, report, signal });
   const { done, sight: last } = await runStages(run, (stage) => stage);
   const told = await addObjects({ config, planes, links, sight: last, report, signal });
   await world.save(
@@ -92,7 +93,7 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   expectAllReached(last);
   return isNew
     ? `cluster ${config.name} is there: ${counted(planes.rke.nodes.length, 'node')}`
-    : `${counted(done.length + told, 'change')} on ${counted(planes.rke.nodes.length, 'node')}`;
+    : `${counted(granted + done.length + told, 'change')} on ${counted(planes.rke.nodes.length, 'node')}`;
 }
 
 /** What a run and a look ahead plan with. */

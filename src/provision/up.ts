@@ -61,7 +61,7 @@ export async function up(
           options,
           isNew: first !== undefined,
         });
-        return rest === undefined ? encrypted : `${rest}; ${encrypted}`;
+        return rest === undefined ? encrypted : `${rest}; ${encrypted.replace(/^nothing to do: /, '')}`;
       } finally {
         await cluster.close();
       }

@@ -16,6 +16,8 @@ export interface ClusterWish {
   readonly socketBinds?: readonly string[];
   /** Addresses of nodes whose etcd joins a cluster that is there already. */
   readonly joining?: ReadonlySet<string>;
+  /** The members that one of them finds there (`MembershipChange`): etcd does not join with any other list. */
+  readonly initialCluster?: readonly string[];
   /** Text of /etc/kubernetes/cloud-config where cluster.yml does not spell it out (`customCloudProvider`). */
   readonly cloudConfig?: string;
 }
@@ -121,7 +123,8 @@ const prefixes: readonly (readonly [system: string, prefix: string])[] = [
   ['Flatcar', '/opt/rke'],
 ];
 
-function prefixOn(host: DockerHost, prefixPath: string): string {
+/** What stands in front of RKE's paths on this host. */
+export function prefixOn(host: DockerHost, prefixPath: string): string {
   if (prefixPath !== '/') return prefixPath;
   return prefixes.find(([system]) => host.operatingSystem.includes(system))?.[1] ?? '/';
 }

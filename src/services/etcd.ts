@@ -18,6 +18,8 @@ export function etcdContainer(input: ServiceInput): Container {
   const certificate = nodeCertificateName('kube-etcd', node);
   // Without an internal address the public one may be the router's (DNAT), which nothing here can listen at.
   const listen = node.internalAddress === node.address ? '0.0.0.0' : node.internalAddress;
+  const joins = wish.joining?.has(node.address) === true;
+  const members = nodesWith(wish.rke, 'etcd').map(peer);
   const args = argumentsOf({
     base: {
       name: `etcd-${node.hostnameOverride}`,
@@ -27,8 +29,8 @@ export function etcdContainer(input: ServiceInput): Container {
       'advertise-client-urls': `https://${node.internalAddress}:2379`,
       'initial-advertise-peer-urls': `https://${node.internalAddress}:2380`,
       'initial-cluster-token': 'etcd-cluster-1',
-      'initial-cluster': nodesWith(wish.rke, 'etcd').map(peer).join(),
-      'initial-cluster-state': wish.joining?.has(node.address) === true ? 'existing' : 'new',
+      'initial-cluster': (joins ? (wish.initialCluster ?? members) : members).join(),
+      'initial-cluster-state': joins ? 'existing' : 'new',
       'trusted-ca-file': caPath,
       'peer-trusted-ca-file': caPath,
       'cert-file': certificatePath(certificate),

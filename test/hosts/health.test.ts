@@ -2,6 +2,7 @@
 import { createServer as createHttp, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttps } from 'node:https';
 import { connect, createServer as createTcp, type AddressInfo, type Server as TcpServer } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { afterEach, describe, expect, test } from 'vitest';
 import { TsrkeError } from '../../src/errors.ts';
 import { healthChecks } from '../../src/hosts/health.ts';
@@ -105,6 +106,47 @@ describe('over HTTP', () => {
   test('a node that is not reached at all', async () => {
     const gone: Dial = () => Promise.reject(new TsrkeError('NODE_UNREACHABLE', 'no SSH connection to it'));
     expect(await ask('http://localhost:1/healthz', { by: gone })).toBe('no SSH connection to it');
+  });
+});
+
+describe('a knock', () => {
+  const knock = (port: number, { timeout = 5_000, by = dial }: { timeout?: number; by?: Dial } = {}) =>
+    healthChecks({ dial: by, timeout }).knock('h1', { host: '127.0.0.1', port }, signal);
+
+  test('at a port where somebody listens is accepted, and hung up', async () => {
+    let hungUp: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => (hungUp = resolve));
+    const port = await listen(createTcp((socket) => socket.on('close', hungUp).resume()));
+    expect(await knock(port)).toEqual({ kind: 'accepted', why: '' });
+    await ended;
+  });
+
+  test.each([
+    ['Connection refused', 2, { kind: 'refused', why: 'connection refused' }],
+    ['Connection timed out', 2, { kind: 'silent', why: 'connection timed out' }],
+    ['Network is unreachable', 2, { kind: 'failed', why: 'network is unreachable' }],
+    [
+      'administratively prohibited',
+      1,
+      { kind: 'forbidden', why: 'sshd forbids it (see AllowTcpForwarding and PermitOpen)' },
+    ],
+  ])('of which sshd says %s', async (said, reason, expected) => {
+    const cause = Object.assign(new Error(`(SSH) Channel open failure: ${said}`), { reason });
+    const by: Dial = () => Promise.reject(new TsrkeError('NODE_UNREACHABLE', 'no stream', { cause }));
+    expect(await knock(1, { by })).toEqual(expected);
+  });
+
+  test('that nobody answers is given up, and a stream that comes too late is closed', async () => {
+    const port = await listen(createTcp());
+    let answer: (stream: Duplex) => void = () => undefined;
+    const late = new Promise<Duplex>((resolve) => (answer = resolve));
+    expect(await knock(port, { timeout: 50, by: () => late })).toEqual({
+      ...{ kind: 'silent', why: 'no answer within 0.05 s' },
+    });
+    const stream = await dial('h1', '127.0.0.1', port);
+    answer(stream);
+    await late;
+    expect(stream.destroyed).toBe(true);
   });
 });
 

@@ -13,18 +13,21 @@ export type Role = 'controlplane' | 'etcd' | 'worker';
 
 export interface LabOptions {
   readonly hosts?: 1 | 3;
+  readonly encryption?: 'off' | 'on';
   /** All of RKE's containers run, not just etcd and kube-apiserver. The nodes are not ready without a network plugin. */
   readonly kubelets?: boolean;
   /**
    * The hosts have nothing on them (no container, no certificate) and there is no state: only cluster.yml, which asks
-   * for a cluster with kubelets, and encryption (`off`: without). The options below `network` are not for it.
+   * for a whole cluster, with encryption unless that is off. Of the other options `roles` and `network` are for it.
    */
   readonly bare?: boolean;
   /** Of the bare hosts, in order; default all three of each. */
   readonly roles?: readonly (readonly Role[])[];
-  /** What the bare hosts' cluster.yml asks for, with CoreDNS and metrics-server; default none of them: no pods then. */
+  /**
+   * With `bare` what cluster.yml asks for: with `flannel` also for CoreDNS and metrics-server, else for no pods at all.
+   * With `kubelets` just their images are there. Default none.
+   */
   readonly network?: 'none' | 'flannel';
-  readonly encryption?: 'off' | 'on';
   /** Secrets to make at once, in namespace `default`; default none. */
   readonly secrets?: number;
   readonly secretSize?: number;

@@ -29,6 +29,7 @@ import {
   stateDir,
   takeDown,
   wipe,
+  type Kubelets,
   type RealHost,
 } from './real-hosts.ts';
 import { createContainers, fixtureOf, seed, writeFiles } from './rke-cluster.ts';
@@ -47,7 +48,7 @@ export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
 
 async function openImportedLab(options: LabOptions): Promise<RealLab> {
   const count = options.hosts ?? 1;
-  await bringUp(count, options.kubelets === true ? 'cri' : undefined);
+  await bringUp(count, options.kubelets === true ? kubeletsFor(options) : undefined);
   await Promise.all(namesUp().map(wipe));
   const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const ssh = await copyKeys(dir, names.slice(0, count));
@@ -101,9 +102,13 @@ async function openImportedLab(options: LabOptions): Promise<RealLab> {
   return lab;
 }
 
+function kubeletsFor({ network = 'none' }: LabOptions): Kubelets {
+  return network === 'none' ? 'cri' : 'pods';
+}
+
 async function openBareLab(options: LabOptions): Promise<RealLab> {
   const roles = rolesOf(options);
-  await bringUp(roles.size, (options.network ?? 'none') === 'none' ? 'cri' : 'pods');
+  await bringUp(roles.size, kubeletsFor(options));
   const dir = await mkdtemp(join(tmpdir(), 'tsrke-lab-'));
   const ssh = await copyKeys(dir, [...roles.keys()]);
   await writeClusterYml(join(dir, 'cluster.yml'), options, ssh.key);

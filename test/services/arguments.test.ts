@@ -292,6 +292,16 @@ test.each<[string, Case]>([
     },
   ],
   [
+    'it joins those that are there, whatever cluster.yml has',
+    {
+      node: 'etcd-1',
+      wish: { joining: new Set(['192.0.2.3']), initialCluster: ['etcd-old=https://192.0.2.9:2380'] },
+      service: 'etcd',
+      argument: 'initial-cluster',
+      wanted: ['etcd-old=https://192.0.2.9:2380'],
+    },
+  ],
+  [
     'only that one joins',
     {
       node: 'all-1',
