@@ -27,25 +27,40 @@ export function labHealth(surface: LabSurface, effects: Effects): Health {
         throw error;
       }
     },
+
     async knock(node, { host, port }, signal) {
-      const own = surface.nodes.find(({ name }) => name === node)?.address;
-      const to = ['localhost', '127.0.0.1'].includes(host) ? own : host;
-      const target = surface.nodes.find(({ address }) => address === to);
-      return await effects.run({
-        ...{ kind: 'ssh', node, what: `connect ${host}:${port}`, changes: false, signal },
-        work: () => {
-          const isTaken =
-            target !== undefined && surface.listening?.(target.name, port, to === own) !== undefined;
-          const answer: Knock = isTaken
-            ? { kind: 'accepted', why: '' }
-            : { kind: 'refused', why: 'connection refused' };
-          return Promise.resolve(answer);
-        },
-        lost: () => unreachable(node, `connect ${host}:${port}`, lostAnswer()),
-        patience,
-      });
+      const what = `knock at ${host}:${port}`;
+      try {
+        return await effects.run({
+          ...{ kind: 'ssh', node, what, changes: false, signal },
+          work: async () => {
+            await surface.docker(node, ping);
+            return knockOn(surface, node, host, port);
+          },
+          lost: () => unreachable(node, what, lostAnswer()),
+          patience,
+        });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof TsrkeError || error instanceof NoAnswer) {
+          return { kind: 'failed', why: messageOf(error) };
+        }
+        throw error;
+      }
     },
   };
+}
+
+const ping = { method: 'GET', path: '/_ping', headers: {}, body: Buffer.alloc(0) };
+
+function knockOn(surface: LabSurface, node: NodeName, host: string, port: number): Knock {
+  const own = surface.nodes.find(({ name }) => name === node)?.address;
+  const to = ['localhost', '127.0.0.1'].includes(host) ? own : host;
+  const target = surface.nodes.find(({ address }) => address === to);
+  const listens = target !== undefined && surface.listening?.(target.name, port, to === own) !== undefined;
+  return listens
+    ? { kind: 'accepted', why: '' }
+    : { kind: 'refused', why: `connect ECONNREFUSED ${host}:${port}` };
 }
 
 async function healthOf(
@@ -54,7 +69,6 @@ async function healthOf(
   url: URL,
   client: ClientCertificate | undefined,
 ): Promise<string | undefined> {
-  const ping = { method: 'GET', path: '/_ping', headers: {}, body: Buffer.alloc(0) };
   // The way there is SSH: a host without power has none.
   await surface.docker(node, ping);
   const own = surface.nodes.find(({ name }) => name === node)?.address;

@@ -1,5 +1,6 @@
 /** The memory lab: a cluster of the model behind real protocols, and the folder that its operator would have. */
 import type { Bundle } from '../certificates/bundle.ts';
+import type { Role } from '../config/load.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
 import { managedFile, renderProviderFile } from '../encryption/configuration.ts';
 import { newKey } from '../encryption/key.ts';
@@ -24,6 +25,8 @@ export interface LabOptions {
   readonly controlplane?: number | readonly string[];
   /** How many nodes that are workers and nothing else, or their names; default 0. */
   readonly workers?: number | readonly string[];
+  /** What each node is, in order, instead of that. */
+  readonly roles?: readonly (readonly Role[])[];
   /** How many Secrets to begin with; default 0. */
   readonly secrets?: number;
   /** `on`: with a key of the lab's own; or a whole provider file's text. Default `off`. Of bare hosts: see `wanted`. */
@@ -34,7 +37,7 @@ export interface LabOptions {
   readonly tsrke?: JsonObject;
   /** In RKE's form; default RKE's default. */
   readonly kubernetesVersion?: string;
-  /** `network.plugin`; default `none`, with a CNI of the hosts' own. */
+  /** `network.plugin`, with CoreDNS and metrics-server; default `none` of them, with a CNI of the hosts' own. */
   readonly network?: string;
   /** What kube-apiserver says it is, 1.N; default that of its image. */
   readonly minor?: number;
@@ -83,9 +86,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const names = [...servers, ...namesOf(options.workers ?? 0, 'worker')];
   const { nodes: addresses, behindBastion } = await addressesFor(names.length, options.bastion);
   const members = servers.length < 3 ? 1 : servers.length < 5 ? 3 : 5;
+  const roleOf = (index: number): readonly Role[] =>
+    index < members ? both : index < servers.length ? both.slice(0, 1) : ['worker'];
   const nodes = names.map((name, index) => ({
     ...{ name, address: addresses[index] ?? '' },
-    roles: index < members ? both : index < servers.length ? both.slice(0, 1) : (['worker'] as const),
+    roles: options.roles?.[index] ?? roleOf(index),
   }));
   const version = options.kubernetesVersion ?? defaultVersion;
   const providerFile =

@@ -82,7 +82,7 @@ export class SshServer {
       });
       connection.on('tcpip', (accept, reject, { destIP, destPort }) => {
         const serve = options.port(destIP, destPort);
-        if (serve === undefined) reject();
+        if (serve === undefined) refused(connection, reject);
         else serve(accept());
       });
       connection.on('session', (accept) => {
@@ -119,6 +119,19 @@ export class SshServer {
     this.#tcp?.close();
     this.#tcp = undefined;
     this.#streams.close();
+  }
+}
+
+/** With sshd's words, which ssh2 leaves empty. */
+function refused(connection: ssh2.Connection, reject: () => void): void {
+  type Fail = (channel: number, reason: number, words: string) => void;
+  const { _protocol: protocol } = connection as unknown as { readonly _protocol: { channelOpenFail: Fail } };
+  const fail = protocol.channelOpenFail;
+  protocol.channelOpenFail = (channel, reason) => fail.call(protocol, channel, reason, 'Connection refused');
+  try {
+    reject();
+  } finally {
+    protocol.channelOpenFail = fail;
   }
 }
 

@@ -9,8 +9,9 @@ import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
-import type { LabSurface } from '../../src/lab/surface.ts';
+import { rolesOf, type LabSurface } from '../../src/lab/surface.ts';
 import { KmsPlugin, type Vault } from '../../src/lab/kms-plugin.ts';
+import { credentialsIn, type Credentials } from './bare-hosts.ts';
 import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 import {
@@ -22,6 +23,7 @@ import {
   type Lab,
   type LabHost,
   type LabOptions,
+  type Role,
 } from './lab.ts';
 import { TsrkeRuns } from './tsrke-runs.ts';
 
@@ -30,6 +32,8 @@ export interface Between {
   readonly through?: (surface: LabSurface) => LabSurface;
   readonly login?: (node: string, accept: () => void) => Promise<void>;
 }
+
+const everything: readonly Role[] = ['controlplane', 'etcd', 'worker'];
 
 /** As openRealLab: the same names, secrets and files. Nothing outlives `close`. */
 export async function openMemoryLab(
@@ -47,10 +51,14 @@ export async function openMemoryLab(
     [`unix://${kmsFolder}/socket.sock`, kms],
     [`unix://${kmsFolder}/moved.sock`, movedKms],
   ]);
+  const bare = options.bare === true;
+  const roles = bare ? names.map((_, index) => options.roles?.[index] ?? everything) : undefined;
+  const encryption = options.encryption ?? (bare ? 'on' : 'off');
   const lab = await startLab({
     dir,
     controlplane: names,
-    encryption: options.encryption ?? 'off',
+    ...{ bare, encryption, network: options.network ?? 'none' },
+    ...(roles === undefined ? {} : { roles }),
     minor: Number((options.version ?? '1.34').slice(2)),
     startTime: 100,
     pollEvery: 2_000,
@@ -60,7 +68,7 @@ export async function openMemoryLab(
     listens: (node, port) => port !== 2379 || !hidden.has(node),
     outsiders: ['games'],
   });
-  if (options.encryption !== 'on') withoutEncryptionBlock(lab.config);
+  if (encryption !== 'on') withoutEncryptionBlock(lab.config);
   mkdirSync(join(dir, '.ssh'), { mode: 0o700 });
   copyFileSync(join(dir, 'id_ed25519'), join(dir, '.ssh', 'id_ed25519'));
   writeFileSync(join(dir, 'user_ca'), lab.userCa, { mode: 0o600 });
@@ -70,9 +78,9 @@ export async function openMemoryLab(
   const hosts = await Promise.all(
     lab.model.nodes.map(({ name }) => hostOf(lab, name, doors, join(dir, `${name}.sock`), about)),
   );
-  const apiservers = new Map<string, number>();
+  const ports = new Map<string, number>();
   for (const { name, address } of hosts) {
-    apiservers.set(
+    ports.set(
       name,
       await doors.open((stream) => {
         const serve = lab.servers.dial(address, 6443);
@@ -81,17 +89,19 @@ export async function openMemoryLab(
       }),
     );
   }
-  const admin = lab.bundle['kube-admin'];
-  const agent = new Agent({
-    connections: 64,
-    connect: {
-      ...{ ca: lab.bundle['kube-ca']?.certificatePEM, cert: admin?.certificatePEM, key: admin?.keyPEM },
-      timeout: 5_000,
-    },
-  });
+  const apiservers = hosts.filter(({ name }) => rolesOf(lab.model.host(name).node).includes('controlplane'));
+  const credentials = credentialsIn(lab.state);
+  const agents = new Map<Credentials, Agent>();
+  const agentOf = (now: Credentials) => {
+    const { ca, admin } = now;
+    const known =
+      agents.get(now) ?? new Agent({ connections: 64, connect: { ca, ...admin, timeout: 5_000 } });
+    agents.set(now, known);
+    return known;
+  };
   const kube: Lab['kube'] = async (host, method, path, body, contentType = 'application/json') => {
-    const answer = await request(`https://127.0.0.1:${apiservers.get(host.name) ?? 0}${path}`, {
-      dispatcher: agent,
+    const answer = await request(`https://127.0.0.1:${ports.get(host.name) ?? 0}${path}`, {
+      dispatcher: agentOf(credentials()),
       method,
       signal: AbortSignal.timeout(10_000),
       ...(body !== undefined && {
@@ -101,7 +111,7 @@ export async function openMemoryLab(
     });
     return { status: answer.statusCode, text: await answer.body.text() };
   };
-  const secrets = new NumberedSecrets(hosts, kube);
+  const secrets = new NumberedSecrets(apiservers, kube);
   const runs = new TsrkeRuns(dir);
   const clients = new Set<RunningClients>();
 
@@ -116,20 +126,21 @@ export async function openMemoryLab(
     tsrke: (args, more) => runs.tsrke(args, more),
     createSecrets: (n, more) => secrets.create(n, more),
     async startClients() {
-      const started = await startClients(hosts, kube);
+      const started = await startClients(apiservers, kube);
       clients.add(started);
       return started;
     },
-    ready: () => pollReady(hosts, kube),
+    ready: () => pollReady(apiservers, kube),
     async close() {
       runs.kill();
       await Promise.all([...clients].map((running) => running.stop()));
-      await agent.destroy();
+      await Promise.all([...agents.values()].map((agent) => agent.destroy()));
       doors.close();
       lab.close();
       rmSync(dir, { recursive: true, force: true });
     },
   };
+  if (bare) return opened;
   try {
     if (options.apiserverArgs !== undefined) recreate(lab.model, options.apiserverArgs);
     if (options.kms === 'v1') openKmsV1Gate(lab);
@@ -246,23 +257,23 @@ async function hostOf(
   };
 }
 
-function etcdOf({ store }: LabModel): LabEtcd {
+function etcdOf(model: LabModel): LabEtcd {
   return {
     prefixes(path = '/registry/secrets/') {
-      const { values } = store.range(path, `${path}\uffff`);
+      const { values } = model.store.range(path, `${path}\uffff`);
       const found = values.map(({ key, value }): [string, string] => {
         const head = value.subarray(0, 300).toString('latin1');
         return [key, /^k8s:enc:[^:]+:v\d+:[^:]*:/.exec(head)?.[0] ?? ''];
       });
       return Promise.resolve(new Map(found));
     },
-    get: (key) => Promise.resolve(store.get(key)?.value),
+    get: (key) => Promise.resolve(model.store.get(key)?.value),
     put(key, value) {
-      store.put(key, Buffer.from(value as string));
+      model.store.put(key, Buffer.from(value as string));
       return Promise.resolve();
     },
     del(key) {
-      store.delete(key);
+      model.store.delete(key);
       return Promise.resolve();
     },
     close: () => undefined,
