@@ -41,6 +41,7 @@ interface Target {
 }
 
 const partialVersion = 'meta.k8s.io/v1';
+const applyType = 'application/apply-patch+yaml';
 export const webhookName = 'guard.example.com';
 
 export function answerKube(ask: HttpAsk, context: KubeContext): HttpAnswer {
@@ -234,6 +235,8 @@ class Verbs {
       throw methodNotAllowed();
     }
     const shown = (object: KubeObject): HttpAnswer => json(200, ask.partial ? partialOf(object) : object);
+    if (ask.method === 'PATCH' && ask.contentType === applyType)
+      return this.#apply(ask, kind, namespace, name);
     const found = this.#objects.get(kind, namespace, name);
     switch (ask.method) {
       case 'GET':
@@ -260,7 +263,7 @@ class Verbs {
           throw new KubeRefusal(
             415,
             'UnsupportedMediaType',
-            'the body of the request was in an unknown format - accepted media types include: application/merge-patch+json',
+            'the body of the request was in an unknown format - accepted media types include: application/merge-patch+json, application/apply-patch+yaml',
           );
         }
         const next = merged(found.object, ask.body) as KubeObject;
@@ -328,6 +331,27 @@ class Verbs {
     this.#admit(kind, written);
     const made = this.#objects.create(kind, namespace, written);
     return json(201, ask.partial ? partialOf(made) : made);
+  }
+
+  /** The body is JSON, which is YAML too. */
+  #apply(ask: Ask, kind: Kind, namespace: string, name: string): HttpAnswer {
+    if (!ask.query.has('fieldManager')) throw badRequest('fieldManager: Required value');
+    const given = ask.body as unknown as KubeObject;
+    const found = this.#objects.find(kind, namespace, name);
+    if (found === undefined) return this.#create(ask, kind, namespace);
+    const { labels, annotations } = found.object.metadata;
+    const metadata = {
+      ...found.object.metadata,
+      labels: { ...labels, ...given.metadata.labels },
+      annotations: { ...annotations, ...given.metadata.annotations },
+    };
+    const kept = Object.entries(metadata).filter(([, value]) => Object.keys(value).length > 0);
+    const next = {
+      ...found.object,
+      ...given,
+      metadata: Object.fromEntries(kept) as unknown as KubeObject['metadata'],
+    };
+    return json(200, this.#change(kind, namespace, found, next));
   }
 
   #list(ask: Ask, kind: Kind, namespace: string): HttpAnswer {
