@@ -13,9 +13,8 @@ import { providerPath } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
 import { storedKeyOf } from '../etcd/stored.ts';
 import type { ClusterState } from '../state/rkestate.ts';
-import { kindOfKey } from './apiserver.ts';
 import type { StoredValue } from './etcd-store.ts';
-import { etcdPrefix } from './kinds.ts';
+import { etcdPrefix, kindOfKey } from './kinds.ts';
 import type { LabModel, Running } from './model.ts';
 
 /** Sentences on what does not hold; none: all is well. `state`: as it lies on disk at this moment. */

@@ -158,7 +158,7 @@ export class LabModel implements LabSurface {
     }
     const nothing = new Loaded(noFile, undefined);
     this.#objects.found(this.store, nothing, clock.now());
-    this.#objects.foundNodes(this.store, nothing, rke, this.#versionOf(rke.kubernetesVersion), clock.now());
+    this.#objects.foundByRke(this.store, nothing, rke, this.#versionOf(rke.kubernetesVersion), clock.now());
     this.advance();
   }
 

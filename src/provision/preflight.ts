@@ -1,5 +1,6 @@
 /** Whether hosts that are to be set up are fit for it: all that is wrong with any of them is told at once. */
 import { allToTheirEnd, TsrkeError } from '../errors.ts';
+import { needFitHosts } from '../hosts/preflight.ts';
 import { nameOf, type ClusterSight, type NodeSight } from '../planes/sight.ts';
 import { dockerHostOf, imageOf, serviceInput } from '../services/cluster.ts';
 import type { Links } from './links.ts';
@@ -21,6 +22,23 @@ export async function expectFit(ask: FitAsk): Promise<void> {
   const bare = sight.nodes.filter(({ services }) => services.size === 0);
   if (bare.length === 0) return;
   await options.report.task('check the hosts', async () => {
+    const { planes, links } = ask;
+    const node = ({ node: each }: NodeSight) => ({
+      ...{ name: nameOf(each), internalAddress: each.internalAddress, roles: each.role },
+    });
+    await needFitHosts(
+      {
+        nodes: bare.map(node),
+        others: sight.nodes.filter((each) => !bare.includes(each)).map(node),
+        kubernetesVersion: planes.rke.kubernetesVersion,
+        ignoreDockerVersion: planes.rke.ignoreDockerVersion,
+        prefixPath: planes.rke.prefixPath,
+        image: imageOf(planes.rke, 'alpine'),
+        checkPorts: options.skipsPortCheck !== true,
+      },
+      { ...links, report: options.report },
+      options.signal,
+    );
     if (ask.isFirst) await allToTheirEnd(bare.map((each) => expectNoData(each, ask)));
   });
 }
