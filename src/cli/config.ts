@@ -1,4 +1,4 @@
-/** `tsrke config`: lists out of the catalogue of versions; reaches no node and reads no cluster.yml. */
+/** `tsrke config` with a list: out of the catalogue of versions; reaches no node and reads no cluster.yml. */
 import { clusterSchema, stateKey } from '../config/keys.ts';
 import { defaultVersion, knownVersions, kubernetesVersion, newestVersions } from '../config/versions.ts';
 import { TsrkeError } from '../errors.ts';
@@ -18,7 +18,7 @@ export function configList(flags: ConfigFlags): string[] {
     return [...new Set(versions.flatMap(imagesOf))];
   }
   if (flags.listVersion === true) return flags.all === true ? newestVersions() : [defaultVersion];
-  throw new TsrkeError('CONFIG_INVALID', 'tsrke config prints lists, and none is asked for', {
+  throw new TsrkeError('CONFIG_INVALID', '--all is for lists, and none is asked for', {
     next: 'add --system-images or --list-version',
   });
 }

@@ -4,6 +4,7 @@
 import {
   boolYaml11Tag,
   CORE_SCHEMA,
+  dump,
   EVENT_ID,
   getScalarValue,
   intYaml11Tag,
@@ -24,6 +25,11 @@ export interface Document {
   place(pointer: string): string;
   /** An unquoted value as it is written: `022`, where `value` has 18. */
   written(pointer: string): string | undefined;
+}
+
+/** YAML that is read back as this very value; its keys stay in their order. */
+export function documentText(value: unknown): string {
+  return dump(value, { schema: yaml11, lineWidth: -1 });
 }
 
 /** Throws CONFIG_SYNTAX. js-yaml's own message is not passed on: it quotes the lines around, keys and all. */

@@ -70,8 +70,13 @@ export interface EncryptionWish {
 
 /** Throws CONFIG_UNREADABLE, CONFIG_SYNTAX, CONFIG_INVALID (with every mistake in its details) or UNSUPPORTED. */
 export function loadConfig(path: string, options: LoadOptions = {}): ClusterConfig {
+  return configOf(read(path), path, options);
+}
+
+/** What `loadConfig` makes of a file with this text. */
+export function configOf(source: string, path: string, options: LoadOptions = {}): ClusterConfig {
   const file = basename(path);
-  const document = parseDocument(read(path), file);
+  const document = parseDocument(source, file);
   if (!isMap(document.value)) {
     throw new TsrkeError('CONFIG_INVALID', `${file}: not a map of keys such as \`nodes\` and \`services\``);
   }

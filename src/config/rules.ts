@@ -43,8 +43,12 @@ function checkVersion(raw: Struct, report: Reporter): KubernetesVersion | undefi
   return version;
 }
 
-/** A DNS-1123 subdomain, as Kubernetes wants it of node names. */
 const subdomain = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
+
+/** A DNS-1123 subdomain, as Kubernetes wants it of names of nodes. */
+export function isNodeName(name: string): boolean {
+  return name.length <= 253 && subdomain.test(name);
+}
 
 function checkNames(raw: Struct, report: Reporter): void {
   const nodes = Array.isArray(raw['nodes']) ? (raw['nodes'] as unknown[]) : [];
@@ -52,7 +56,7 @@ function checkNames(raw: Struct, report: Reporter): void {
     if (!isMap(node)) return;
     const key = text(node, 'hostname_override') === undefined ? 'address' : 'hostname_override';
     const name = text(node, key)?.toLowerCase();
-    if (name === undefined || (name.length <= 253 && subdomain.test(name))) return;
+    if (name === undefined || isNodeName(name)) return;
     const also = key === 'address' ? ', and there is no `hostname_override`' : '';
     report(
       `/nodes/${index}/${key}`,
@@ -107,7 +111,8 @@ function checkNetwork(raw: Struct, version: KubernetesVersion | undefined, repor
   }
 }
 
-function isNetwork(range: string): boolean {
+/** Such as `10.43.0.0/16`. */
+export function isNetwork(range: string): boolean {
   const [address = '', bits = '', ...more] = range.split('/');
   const family = isIP(address);
   return family !== 0 && more.length === 0 && /^\d+$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128);

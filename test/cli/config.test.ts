@@ -76,7 +76,8 @@ describe('the versions', () => {
 });
 
 test.each<[string[], RegExp]>([
-  [['config'], /none is asked for \(CONFIG_INVALID\)\nnext: add --system-images or --list-version/],
+  [['config', '-a'], /none is asked for \(CONFIG_INVALID\)\nnext: add --system-images or --list-version/],
+  [['config', '-s', '--empty'], /cannot be used with option/],
   [['config', '-s', '-l'], /cannot be used with option/],
   [['config', '-s', '-a', '--version', 'v1.30.5-rancher1-1'], /cannot be used with option/],
 ])('%j is a wrong command line', async (args, message) => {

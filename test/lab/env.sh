@@ -55,10 +55,9 @@ docker_data() { echo "$CACHE/docker-$(images_hash)-$(dockerd --version 2>/dev/nu
 PODS=$CACHE/pods
 COREDNS=v1.11.1
 METRICS_SERVER=v0.7.1
-FLANNEL=v0.28.4
 COREDNS_BIN=$PODS/coredns-$COREDNS
 METRICS_SERVER_BIN=$PODS/metrics-server-$METRICS_SERVER
-FLANNEL_BIN=$PODS/flannel-$FLANNEL
+FLANNEL_BIN=$PODS/flannel-$(recipe flannel "-s -w")
 COREDNS_IMAGE=rancher/mirrored-coredns-coredns:1.11.1
 AUTOSCALER_IMAGE=rancher/mirrored-cluster-proportional-autoscaler:v1.8.9
 METRICS_SERVER_IMAGE=rancher/mirrored-metrics-server:v0.7.1
@@ -66,7 +65,7 @@ FLANNEL_IMAGE=rancher/mirrored-flannel-flannel:v0.25.1
 FLANNEL_CNI_IMAGE=rancher/flannel-cni:v1.4.1-rancher1
 SHELL_IMAGE=tsrke-lab/shell:1
 pod_images_hash() {
-  { hash_of "$LAB_DIR/pod-images.sh" "$LAB_DIR/archive.sh"; echo "$TOOLS_BIN $COREDNS $METRICS_SERVER $FLANNEL"; set | grep '_IMAGE='; } | sha256sum | cut -c1-12
+  { hash_of "$LAB_DIR/pod-images.sh" "$LAB_DIR/archive.sh"; echo "$TOOLS_BIN $COREDNS $METRICS_SERVER $FLANNEL_BIN"; set | grep '_IMAGE='; } | sha256sum | cut -c1-12
 }
 POD_IMAGES=$PODS/images-$(pod_images_hash).tar
 containerd_data() { echo "$PODS/containerd-$(pod_images_hash)-$(containerd --version 2>/dev/null | sha256sum | cut -c1-6)"; }

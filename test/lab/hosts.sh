@@ -171,7 +171,7 @@ network_up() {
   fi
 }
 
-host_network() { # name, number
+host_network() { # name, number, whether it looks as if there was a way out
   local ns
   ns=$(netns "$1")
   ip netns add "$ns"
@@ -180,6 +180,8 @@ host_network() { # name, number
   ip -n "$ns" addr add "$NETWORK.$((10 + $2))/24" dev eth0
   ip -n "$ns" link set lo up
   ip -n "$ns" link set eth0 up
+  # Kubelets and flannel take the address of the interface that leads there.
+  [ -z "$3" ] || ip -n "$ns" route add default via "$NETWORK.1"
 }
 
 host_ssh() { # folder
@@ -273,7 +275,7 @@ up() { # how many, cri or pods
   local i
   for ((i = 1; i <= $1; i++)); do
     mkdir -p "$STATE/h$i"
-    host_network "h$i" "$i"
+    host_network "h$i" "$i" "${2:-}"
     host_ssh "$STATE/h$i"
     host_docker "$STATE/h$i"
     [ -z "${2:-}" ] || host_containerd "$STATE/h$i" "$2"
