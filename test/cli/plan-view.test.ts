@@ -63,8 +63,7 @@ const plan: PlanDocument = {
 const page = `an interrupted rotation is taken up again
 write key aescbc:key-2026-08 of secrets is 97 days old, and max_key_age says
   90 days
-not acted on yet: kubernetes_version: v1.30.14-rancher1-1, the state has
-  v1.29.9-rancher1-1
+kubernetes_version: v1.30.14-rancher1-1, the state has v1.29.9-rancher1-1
 tsrke up would do this
   what  rotate
   from  secrets+widgets.example.com: aescbc:key-2026-08#3c5a6f0a1b2c,identity
