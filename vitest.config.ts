@@ -3,6 +3,7 @@ import { realLabUnavailable } from './test/availability.ts';
 
 /** Scenarios that open their lab with test/lab/open-lab.ts. */
 const onBothLabs = [
+  'whole-cluster',
   'pairs',
   'cycle',
   'interrupted',

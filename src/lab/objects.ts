@@ -42,12 +42,12 @@ export class Objects {
 
   /** Throws KubeRefusal 404, or 500 where the value cannot be read. */
   get(kind: Kind, namespace: string, name: string): Found {
-    const found = this.find(kind, namespace, name);
-    if (found === undefined) throw notFound(kind, name);
-    return found;
+    const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
+    if (stored === undefined) throw notFound(kind, name);
+    return this.#open(kind, stored, (reason) => reason);
   }
 
-  /** undefined: not there. Throws KubeRefusal 500 where the value cannot be read. */
+  /** As `get`; undefined where there is none. */
   find(kind: Kind, namespace: string, name: string): Found | undefined {
     const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
     return stored === undefined ? undefined : this.#open(kind, stored, (reason) => reason);

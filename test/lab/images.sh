@@ -45,21 +45,41 @@ components() { # folder, binary, its components
   for component in $3; do ln -s binary "$lib/$component"; done
 }
 
-all='kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy'
+# Of labs whose scenarios only need kube-apiserver: RKE's other containers are there and run, and do nothing.
+stand_ins() { # folder, components
+  local bin=$1/usr/local/bin component
+  mkdir -p "$bin"
+  for component in $2; do
+    cat >"$bin/$component" <<'SH'
+#!/bin/sh
+trap 'kill $!; exit' TERM
+sleep infinity &
+wait $!
+SH
+    chmod 755 "$bin/$component"
+  done
+}
+
+others='kube-controller-manager kube-scheduler kubelet kube-proxy'
+stand_ins "$work/still" "$others"
+still=$(layer "$work/still")
+
+all="kube-apiserver $others"
 components "$work/hyperkube" "$HYPERKUBE_BIN" "$all"
 hyperkube=$(layer "$work/hyperkube")
 wrappers "$work/now" "$all"
 now=$(layer "$work/now")
-for name in tsrke-lab/hyperkube:1.34 rancher/hyperkube:v1.30.5-rancher1; do image $name '' "$system" "$hyperkube" "$now"; done
+image rancher/hyperkube:v1.30.5-rancher1 '' "$system" "$hyperkube" "$now"
+image tsrke-lab/hyperkube:1.34 '' "$system" "$hyperkube" "$now" "$still"
 wrappers "$work/earlier" "$all" "$KUBERNETES_EARLIER"
 image rancher/hyperkube:v1.30.4-rancher1 '' "$system" "$hyperkube" "$(layer "$work/earlier")"
 
 wrappers "$work/apiserver" kube-apiserver
 apiserver=$(layer "$work/apiserver")
 components "$work/old" "$APISERVER_OLD_BIN" kube-apiserver
-image tsrke-lab/hyperkube:1.33 '' "$system" "$(layer "$work/old")" "$apiserver"
+image tsrke-lab/hyperkube:1.33 '' "$system" "$(layer "$work/old")" "$apiserver" "$still"
 components "$work/new" "$APISERVER_NEW_BIN" kube-apiserver
-image tsrke-lab/hyperkube:1.37 '' "$system" "$(layer "$work/new")" "$apiserver"
+image tsrke-lab/hyperkube:1.37 '' "$system" "$(layer "$work/new")" "$apiserver" "$still"
 
 mkdir -p "$work/etcd/usr/local/bin"
 cp "$ETCD_BIN" "$work/etcd/usr/local/bin/etcd"

@@ -14,7 +14,10 @@ export type Role = 'controlplane' | 'etcd' | 'worker';
 export interface LabOptions {
   readonly hosts?: 1 | 3;
   readonly encryption?: 'off' | 'on';
-  /** All of RKE's containers run, not just etcd and kube-apiserver. The nodes are not ready without a network plugin. */
+  /**
+   * All of RKE's containers do their work; else those that are neither etcd nor kube-apiserver run and do nothing. The
+   * nodes are not ready without a network plugin.
+   */
   readonly kubelets?: boolean;
   /**
    * The hosts have nothing on them (no container, no certificate) and there is no state: only cluster.yml, which asks
@@ -37,8 +40,8 @@ export interface LabOptions {
    * `v1`: kube-apiserver has the feature gate for KMS v1, in cluster.yml's extra_args, too.
    */
   readonly kms?: 'v1' | 'v2';
-  /** kube-apiserver's arguments as its container is created with them, e.g. with one more. */
-  readonly apiserverArgs?: (args: readonly string[]) => readonly string[];
+  /** Arguments of kube-apiserver without their `--`, as in cluster.yml's extra_args, which has them. */
+  readonly apiserverArgs?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -256,4 +259,18 @@ export function editKubeApi({ config }: Pick<Lab, 'config'>, change: object): vo
   const yaml = load(readFileSync(config, 'utf8')) as { services: Record<string, object> };
   yaml.services['kube-api'] = { ...yaml.services['kube-api'], ...change };
   writeFileSync(config, dump(yaml));
+}
+
+/** As in cluster.yml's extra_args of kube-apiserver. */
+export function extraArgs({ kms, apiserverArgs }: LabOptions): Readonly<Record<string, string>> {
+  return { ...(kms === 'v1' && { 'feature-gates': 'KMSv1=true' }), ...apiserverArgs };
+}
+
+/** What extra_args make of a component's arguments. */
+export function withExtraArgs(args: readonly string[], extra: Readonly<Record<string, string>>): string[] {
+  const isReplaced = (arg: string) => Object.keys(extra).some((flag) => arg.startsWith(`--${flag}=`));
+  return [
+    ...args.filter((arg) => !isReplaced(arg)),
+    ...Object.entries(extra).map(([flag, value]) => `--${flag}=${value}`),
+  ];
 }

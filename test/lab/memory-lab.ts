@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
-import { dump, load } from 'js-yaml';
 import { Agent, request } from 'undici';
 import { startLab, type Lab as MemoryLab } from '../../src/lab/lab.ts';
 import type { LabModel } from '../../src/lab/model.ts';
@@ -16,9 +15,12 @@ import { startClients, type RunningClients } from './clients.ts';
 import type { LabEtcd } from './lab-etcd.ts';
 import {
   describeOwner,
+  editKubeApi,
+  extraArgs,
   kmsFolder,
   NumberedSecrets,
   pollReady,
+  withExtraArgs,
   type HostKms,
   type Lab,
   type LabHost,
@@ -142,8 +144,7 @@ export async function openMemoryLab(
   };
   if (bare) return opened;
   try {
-    if (options.apiserverArgs !== undefined) recreate(lab.model, options.apiserverArgs);
-    if (options.kms === 'v1') openKmsV1Gate(lab);
+    giveExtraArgs(lab, extraArgs(options));
     await opened.ready();
     const size = options.secretSize === undefined ? {} : { size: options.secretSize };
     if (options.secrets !== undefined) await opened.createSecrets(options.secrets, size);
@@ -155,11 +156,10 @@ export async function openMemoryLab(
   return opened;
 }
 
-function openKmsV1Gate({ config, model }: MemoryLab): void {
-  recreate(model, (args) => [...args, '--feature-gates=KMSv1=true']);
-  const yaml = load(readFileSync(config, 'utf8')) as { services: Record<string, object> };
-  yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: { 'feature-gates': 'KMSv1=true' } };
-  writeFileSync(config, dump(yaml));
+function giveExtraArgs({ config, model }: MemoryLab, extra: Readonly<Record<string, string>>): void {
+  if (Object.keys(extra).length === 0) return;
+  recreate(model, (args) => withExtraArgs(args, extra));
+  editKubeApi({ config }, { extra_args: extra });
 }
 
 /** As in the fixture of a cluster that never had encryption. */

@@ -13,6 +13,19 @@ afterAll(closeHosts);
 
 const run = promisify(execFile);
 
+/** Of each host, by name: which they are and since when they run. */
+function containers({ hosts }: RealLab): Promise<unknown[][]> {
+  return Promise.all(
+    hosts.map(async ({ docker }) => {
+      const all = await docker.listContainers({ all: true });
+      const seen = await Promise.all(all.map(({ Id }) => docker.getContainer(Id).inspect()));
+      return seen
+        .map(({ Id, Name, State }) => ({ Name, Id, runs: State.Running, since: State.StartedAt }))
+        .toSorted((a, b) => a.Name.localeCompare(b.Name));
+    }),
+  );
+}
+
 async function withLab(options: LabOptions, test: (lab: RealLab, first: LabHost) => Promise<void>) {
   const lab = await openRealLab(options);
   try {
@@ -49,22 +62,30 @@ it('stores secrets encrypted, and is back after a reboot', () =>
     expect(away).toEqual({ h1: [] });
   }));
 
-it('has a server that says 1.33 and does not tell what it has loaded', () =>
-  withLab(
-    { version: '1.33', encryption: 'on', apiserverArgs: (args) => [...args, '--v=1'] },
-    async (lab, host) => {
-      const { text } = await lab.kube(host, 'GET', '/version');
-      expect(JSON.parse(text)).toMatchObject({ minor: '33', gitVersion: 'v1.33.9' });
-      expect((await host.inspect()).Args.at(-1)).toBe('--v=1');
-      const metrics = await lab.kube(host, 'GET', '/metrics');
-      expect(metrics.text).toContain('apiserver_storage_transformation_operations_total');
-      expect(metrics.text).not.toContain('last_config_info');
+it('is a cluster as RKE left it: tsrke finds nothing to do, and does nothing', () =>
+  withLab({ hosts: 3, encryption: 'on' }, async (lab) => {
+    const before = await containers(lab);
+    expect(before.map((those) => those.length)).toEqual([7, 7, 7]);
+    const plan = await lab.tsrke(['plan']);
+    expect(plan, plan.stdout + plan.stderr).toMatchObject({ code: 0 });
+    const ran = await lab.tsrke(['up']);
+    expect(ran.stdout, ran.stderr).toMatch(/^nothing to do/);
+    expect(await containers(lab)).toEqual(before);
+  }));
 
-      await host.docker.getContainer('kube-apiserver').restart({ t: 2 });
-      await lab.ready();
-      expect(await host.apiserverStarts()).toBe(1);
-    },
-  ));
+it('has a server that says 1.33 and does not tell what it has loaded', () =>
+  withLab({ version: '1.33', encryption: 'on', apiserverArgs: { v: '1' } }, async (lab, host) => {
+    const { text } = await lab.kube(host, 'GET', '/version');
+    expect(JSON.parse(text)).toMatchObject({ minor: '33', gitVersion: 'v1.33.9' });
+    expect((await host.inspect()).Args.at(-1)).toBe('--v=1');
+    const metrics = await lab.kube(host, 'GET', '/metrics');
+    expect(metrics.text).toContain('apiserver_storage_transformation_operations_total');
+    expect(metrics.text).not.toContain('last_config_info');
+
+    await host.docker.getContainer('kube-apiserver').restart({ t: 2 });
+    await lab.ready();
+    expect(await host.apiserverStarts()).toBe(1);
+  }));
 
 it('lets its keys in, goes on without one of three hosts, and shows when that one was away', () =>
   withLab({ hosts: 3, encryption: 'off', secrets: 30 }, async (lab) => {

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ContainerCreateOptions, ContainerInspectInfo } from 'dockerode';
 import { load } from 'js-yaml';
-import { poll, type Lab, type LabHost, type LabOptions } from './lab.ts';
+import { extraArgs, poll, withExtraArgs, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { names } from './real-hosts.ts';
 
 const fixtures = join(dirname(dirname(fileURLToPath(import.meta.url))), 'fixtures/rke-1.6.3');
@@ -60,14 +60,10 @@ export const loneEtcd: Readonly<Record<string, string>> = {
   'heartbeat-interval': '50',
 };
 
-const kmsV1Gate = { 'feature-gates': 'KMSv1=true' };
-
-export async function fixtureOf(
-  count: number,
-  { encryption, kms }: LabOptions,
-  sshKey: string,
-): Promise<Fixture> {
-  const encrypted = encryption === 'on';
+export async function fixtureOf(count: number, options: LabOptions, sshKey: string): Promise<Fixture> {
+  const encrypted = options.encryption === 'on';
+  const extra = extraArgs(options);
+  const hasExtra = Object.keys(extra).length > 0;
   const state = await json<State>(join(fixtures, 'enabled.rkestate'));
   for (const part of [state.desiredState, state.currentState]) {
     part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
@@ -81,14 +77,14 @@ export async function fixtureOf(
       delete part.encryptionConfig;
       delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
     }
-    if (kms === 'v1') part.rkeConfig.services.kubeApi.extraArgs = kmsV1Gate;
+    if (hasExtra) part.rkeConfig.services.kubeApi.extraArgs = extra;
   }
   const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
   yaml.nodes = yaml.nodes.slice(0, count);
   for (const node of yaml.nodes) node.ssh_key_path = sshKey;
   if (count === 1) yaml.services.etcd['extra_args'] = loneEtcd;
   if (!encrypted) delete yaml.services['kube-api'];
-  if (kms === 'v1') yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: kmsV1Gate };
+  if (hasExtra) yaml.services['kube-api'] = { ...yaml.services['kube-api'], extra_args: extra };
   const current = state.currentState;
   return {
     state,
@@ -142,14 +138,18 @@ function cut(args: readonly string[] | null, count: number, encrypted: boolean):
 }
 
 /** In the order that RKE starts them. */
-const services = ['service-sidekick', 'etcd', 'kube-apiserver'];
-const otherServices = ['kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy'];
+const services = [
+  ...['service-sidekick', 'etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'],
+  ...['kubelet', 'kube-proxy'],
+];
 
 export async function createContainers(host: LabHost, count: number, options: LabOptions): Promise<void> {
-  const image = host.docker.getImage(`tsrke-lab/hyperkube:${options.version ?? '1.34'}`);
-  await image.tag({ repo: 'rancher/hyperkube', tag: 'v1.30.5-rancher1' });
+  if (options.kubelets !== true) {
+    const image = host.docker.getImage(`tsrke-lab/hyperkube:${options.version ?? '1.34'}`);
+    await image.tag({ repo: 'rancher/hyperkube', tag: 'v1.30.5-rancher1' });
+  }
   const inspected = await json<ContainerInspectInfo[]>(join(fixtures, `docker-inspect-${host.name}.json`));
-  for (const name of options.kubelets === true ? [...services, ...otherServices] : services) {
+  for (const name of services) {
     const one = inspected.find((candidate) => candidate.Name === `/${name}`);
     if (one === undefined) throw new Error(`the fixture has no container ${name} on ${host.name}`);
     const { Config } = one;
@@ -183,8 +183,7 @@ export async function createContainers(host: LabHost, count: number, options: La
     const entrypoint = cut(Config.Entrypoint as string[] | null, count, encrypted);
     if (name === 'kube-apiserver') {
       const [script = '', component = '', ...args] = entrypoint;
-      const gates = options.kms === 'v1' ? ['--feature-gates=KMSv1=true'] : [];
-      wanted.Entrypoint = [script, component, ...(options.apiserverArgs?.(args) ?? args), ...gates];
+      wanted.Entrypoint = [script, component, ...withExtraArgs(args, extraArgs(options))];
     } else if (entrypoint.length > 0) wanted.Entrypoint = entrypoint;
     const cmd = cut(Config.Cmd, count, encrypted);
     if (cmd.length > 0) wanted.Cmd = cmd;

@@ -2,22 +2,20 @@
  * Secrets in an etcd of their own (--etcd-servers-overrides): a census that missed it would see nothing of them. On
  * real hosts only, as the memory lab has one etcd.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { editKubeApi } from '../lab/lab.ts';
 import { openEtcd, storedPrefixes, type LabEtcd } from '../lab/lab-etcd.ts';
 import { closeHosts, openRealLab, type RealHost, type RealLab } from '../lab/real-lab.ts';
 
 let lab: RealLab;
 let host: RealHost;
 let second: LabEtcd;
-let off: string;
 
 beforeAll(async () => {
   lab = await openRealLab({ hosts: 1, encryption: 'off', secrets: 20 });
   const [only] = lab.hosts;
   if (only === undefined) throw new Error('no host');
   host = only;
-  off = readFileSync(lab.config, 'utf8');
   await startSecondEtcd();
   await host.docker.getContainer('kube-apiserver').stop({ t: 2 });
   for (const key of (await lab.etcd.prefixes()).keys()) {
@@ -25,9 +23,9 @@ beforeAll(async () => {
     if (value !== undefined) await second.put(key, value);
     await lab.etcd.del(key);
   }
-  await again('kube-apiserver', {
-    args: (all) => [...all, `--etcd-servers-overrides=/secrets#https://${host.address}:2479`],
-  });
+  const overrides = `/secrets#https://${host.address}:2479`;
+  editKubeApi(lab, { extra_args: { 'etcd-servers-overrides': overrides } });
+  await again('kube-apiserver', { args: (all) => [...all, `--etcd-servers-overrides=${overrides}`] });
   await lab.ready();
 });
 
@@ -83,10 +81,7 @@ async function run(...args: string[]): Promise<void> {
 }
 
 it('enables and rotates', async () => {
-  writeFileSync(
-    lab.config,
-    off.replace('services:', 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}'),
-  );
+  editKubeApi(lab, { secrets_encryption_config: { enabled: true } });
   await run('up');
   const [first, ...others] = await stored();
   expect(first).toMatch(/^k8s:enc:aescbc:v1:/);
@@ -108,7 +103,7 @@ it('refuses a value under a key that nobody has, in either etcd', async () => {
 });
 
 it('disables', async () => {
-  writeFileSync(lab.config, off);
+  editKubeApi(lab, { secrets_encryption_config: { enabled: false } });
   await run('up');
   expect(await stored()).toEqual(['']);
 });

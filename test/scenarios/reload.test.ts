@@ -18,7 +18,7 @@ beforeAll(async () => {
     hosts: labName === 'memory' ? 3 : 1,
     encryption: 'off',
     secrets: 50,
-    apiserverArgs: (args) => [...args, '--request-timeout=10s'],
+    apiserverArgs: { 'request-timeout': '10s' },
   });
 });
 

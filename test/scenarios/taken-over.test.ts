@@ -249,12 +249,22 @@ const rows: readonly Row[] = [
 ];
 
 it('an untouched cluster of RKE: nothing to do, nothing restarted', async () => {
-  const { StartedAt } = (await host.inspect()).State;
+  const containers = async () => {
+    const all = await host.docker.listContainers();
+    const names = all.flatMap(({ Names }) => Names.map((name) => name.slice(1))).toSorted();
+    return Promise.all(
+      names.map(async (name) => {
+        const { Id, State } = await host.inspect(name);
+        return { name, Id, startedAt: State.StartedAt };
+      }),
+    );
+  };
+  const before = await containers();
   const file = await host.readFile(providerFile);
   const ran = await lab.tsrke(['up']);
   expect(ran.code, ran.stderr).toBe(0);
   expect(ran.stdout).toMatch(/^nothing to do/);
-  expect((await host.inspect()).State.StartedAt).toBe(StartedAt);
+  expect(await containers()).toEqual(before);
   expect(await host.readFile(providerFile)).toBe(file);
 });
 

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Lab } from '../lab/lab.ts';
+import { editKubeApi, type Lab } from '../lab/lab.ts';
 import { storedPrefixes } from '../lab/lab-etcd.ts';
 import { closeLabs, openLab } from '../lab/open-lab.ts';
 
@@ -15,7 +15,7 @@ beforeAll(async () => {
     encryption: 'off',
     secrets: 30,
     // What is proved without etcd waits for two of these before a key goes.
-    apiserverArgs: (args) => [...args, '--etcd-compaction-interval=5s'],
+    apiserverArgs: { 'etcd-compaction-interval': '5s' },
   });
 });
 
@@ -25,15 +25,10 @@ afterAll(async () => {
 });
 
 function configure(encryption: object): void {
-  const yaml = load(readFileSync(lab.config, 'utf8')) as { nodes: object[]; services: object };
-  writeFileSync(
-    lab.config,
-    dump({
-      ...yaml,
-      nodes: yaml.nodes.map((node) => ({ ...node, user: 'operator' })),
-      services: { ...yaml.services, 'kube-api': { secrets_encryption_config: encryption } },
-    }),
-  );
+  const yaml = load(readFileSync(lab.config, 'utf8')) as { nodes: object[] };
+  const nodes = yaml.nodes.map((node) => ({ ...node, user: 'operator' }));
+  writeFileSync(lab.config, dump({ ...yaml, nodes }));
+  editKubeApi(lab, { secrets_encryption_config: encryption });
 }
 
 const stored = () => storedPrefixes(lab.etcd);
