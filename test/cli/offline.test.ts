@@ -137,11 +137,17 @@ describe.each(['up', 'encrypt rotate-key'])('tsrke %s', (words) => {
     await refused(3, /cluster\.rkestate is not a usable state file: .*cut off \(STATE_INVALID\)/, /^next: /m);
   });
 
-  it('refuses to start without a state file', async () => {
-    rmSync(at('cluster.rkestate'));
-    await refused(4, /there is no state file .*cluster\.rkestate \(STATE_MISSING\)/, /^next: /m);
-    expect(existsSync(at('cluster.rkestate'))).toBe(false);
-  });
+  it(
+    words === 'up'
+      ? 'looks at the hosts where there is no state file, and writes none when it cannot'
+      : 'refuses to start without a state file',
+    async () => {
+      rmSync(at('cluster.rkestate'));
+      if (words === 'up') await refused(1, /^h1: .*\(NODE_UNREACHABLE\)/m, /^next: .*nothing was touched/m);
+      else await refused(4, /there is no state file .*cluster\.rkestate \(STATE_MISSING\)/, /^next: /m);
+      expect(existsSync(at('cluster.rkestate'))).toBe(false);
+    },
+  );
 
   it('leaves a state alone that a living run holds, and names that run', async () => {
     const owner = thisOwner(new Date());

@@ -157,6 +157,12 @@ function tooManyKeys(lab: MemoryLab, before: number, target: string | undefined)
   return keyRing.length > allowed + 1 ? `the ring has grown from ${before} to ${keyRing.length}` : undefined;
 }
 
+/** What RKE runs on a node that is both controlplane and etcd. */
+const ofRke = [
+  ...['etcd', 'etcd-rolling-snapshots', 'kube-apiserver', 'kube-controller-manager', 'kube-proxy'],
+  ...['kube-scheduler', 'kubelet', 'service-sidekick'],
+];
+
 /** What an operator could see once the command has said that it is done. */
 export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): string | undefined {
   const { store, model, enabled } = lab;
@@ -178,16 +184,14 @@ export function wrongAtTheEnd(lab: MemoryLab, target: string | undefined): strin
   for (const { name } of model.nodes) {
     const disk = model.host(name).read(providerPath)?.bytes.toString().trimEnd() ?? '';
     if (disk !== text) return `${name} has another file than the state`;
-    const containers = model
-      .engine(name)
-      .containers.filter(
-        ({ name: each }) =>
-          !['etcd', 'service-sidekick', mover].includes(each) && !each.startsWith('tsrke-kms-'),
-      );
-    const names = containers.map((each) => each.name).join();
-    if (names !== 'kube-apiserver') return `the containers of ${name} are ${names}`;
-    if (containers[0]?.hostConfig.RestartPolicy?.Name !== 'always')
-      return `${name} has lost its restart policy`;
+    const { containers } = model.engine(name);
+    const names = containers
+      .map((each) => each.name)
+      .filter((each) => each !== mover && !each.startsWith('tsrke-kms-'))
+      .toSorted();
+    if (names.join() !== ofRke.join()) return `the containers of ${name} are ${names.join()}`;
+    const server = model.engine(name).get('kube-apiserver');
+    if (server.hostConfig.RestartPolicy?.Name !== 'always') return `${name} has lost its restart policy`;
   }
   const loaded = new Set(ready.map(({ server }) => server.loaded.sha256 ?? ''));
   if (loaded.size !== 1) return 'nodes have loaded different files';
