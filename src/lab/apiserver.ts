@@ -15,7 +15,7 @@ import { providerFlag, providerPathOf } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
 import { filesNamed, flagsOf, WillNotStart } from './command-line.ts';
 import type { EtcdStore, StoredValue } from './etcd-store.ts';
-import { deserialise, etcdKeyOf, kinds, secrets, type Kind } from './kinds.ts';
+import { deserialise, etcdKeyOf, secrets, type Kind } from './kinds.ts';
 import { KmsClient } from './kms-client.ts';
 import type { KmsPlugin } from './kms-plugin.ts';
 import type { ServerCertificate } from './kube-server.ts';
@@ -312,11 +312,6 @@ export class Apiserver {
     const { values } = etcd.range(from, `${from}\uffff`);
     return values.every((stored) => this.#loaded.reads(secrets, stored));
   }
-}
-
-/** The kind that a value of etcd belongs to by its key. */
-export function kindOfKey(etcdKey: string): Kind | undefined {
-  return kinds.find((kind) => etcdKey.startsWith(etcdKeyOf(kind, '', '')));
 }
 
 function sha256Of(bytes: Buffer): string {

@@ -1,6 +1,8 @@
 /** The objects that a cluster has by itself, and those that its own processes keep up to date about themselves. */
 import { createHash } from 'node:crypto';
+import { rbac } from '../addons/rbac.ts';
 import type { RkeConfig } from '../config/rke-config.ts';
+import type { Manifest } from '../kube/manifest.ts';
 import { marksOf } from '../services/node.ts';
 import type { Apiserver, Loaded } from './apiserver.ts';
 import type { EtcdStore } from './etcd-store.ts';
@@ -12,6 +14,7 @@ import {
   leases,
   namespaces,
   nodes as nodeKind,
+  roleBindings,
   widgets,
   type Kind,
 } from './kinds.ts';
@@ -51,14 +54,24 @@ export class ClusterObjects {
     const put = (kind: Kind, name: string, fields: Record<string, unknown> = {}) =>
       putObject(etcd, loaded, { kind, namespace: '', name, fields }, now);
     for (const name of ['default', 'kube-node-lease', 'kube-public', 'kube-system']) put(namespaces, name);
+    // Of nobody, until somebody says who.
+    put(roleBindings, nodesBinding, { roleRef: roleOf(nodesBinding) });
     put(definitions, widgets.resource, { spec: { group: widgets.group, scope: 'Namespaced' } });
     for (const group of new Set(kinds.map((kind) => kind.group))) {
       put(apiservices, `v1.${group}`, { spec: { group, version: 'v1' } });
     }
   }
 
-  /** The Node objects as RKE has left them. */
-  foundNodes(etcd: EtcdStore, loaded: Loaded, config: RkeConfig, version: string, now: Date): void {
+  /** What RKE has left: Node objects, RBAC, and what it keeps of the addons that it has deployed. */
+  foundByRke(etcd: EtcdStore, loaded: Loaded, config: RkeConfig, version: string, now: Date): void {
+    const made = [...(rbac(config)?.manifests ?? []).map(({ object }) => object), ...addonsOf(config)];
+    for (const object of made) {
+      const { kind: named, metadata, ...fields } = object;
+      const kind = kinds.find((each) => each.kind === named);
+      if (kind === undefined) continue;
+      const { name, namespace = '' } = metadata;
+      putObject(etcd, loaded, { kind, namespace, name, fields }, now);
+    }
     for (const node of config.nodes) {
       const { labels, annotations, taints } = marksOf(node);
       const { metadata, spec, status } = nodeObject({
@@ -116,6 +129,44 @@ export class ClusterObjects {
     putObject(first.etcd, first.server.loaded, object, now);
   }
 }
+
+/** Of Kubernetes' own: what kubelets may do. */
+const nodesBinding = 'system:node';
+const roleOf = (name: string) => ({
+  apiGroup: 'rbac.authorization.k8s.io',
+  kind: 'ClusterRole',
+  name,
+});
+
+/** RKE's ConfigMaps of addons (their manifests are of no matter here), and the network plugin's DaemonSet. */
+function addonsOf(config: RkeConfig): Manifest['object'][] {
+  const { network, dns, monitoring, ingress } = config as unknown as Record<
+    'network' | 'dns' | 'monitoring' | 'ingress',
+    { readonly plugin?: string; readonly provider?: string } | undefined
+  >;
+  const isOn = (name = 'none') => name !== 'none';
+  const plugin = network?.plugin ?? 'none';
+  const kept = [
+    ...(isOn(plugin) ? ['rke-network-plugin'] : []),
+    ...(isOn(dns?.provider) ? ['rke-coredns-addon'] : []),
+    ...(isOn(monitoring?.provider) ? ['rke-metrics-addon'] : []),
+    ...(isOn(ingress?.provider) ? ['rke-ingress-controller'] : []),
+  ];
+  const within = (kind: string, name: string, more: object) => ({
+    ...{ apiVersion: '', kind, metadata: { name, namespace: 'kube-system' } },
+    ...more,
+  });
+  return [
+    ...kept.map((name) => within('ConfigMap', name, { data: { [name]: '' } })),
+    ...(isOn(plugin) ? [within('DaemonSet', pluginSets[plugin] ?? plugin, { spec: {} })] : []),
+  ];
+}
+
+const pluginSets: Readonly<Record<string, string>> = {
+  flannel: 'kube-flannel',
+  calico: 'calico-node',
+  weave: 'weave-net',
+};
 
 function renew(node: string, etcd: EtcdStore, loaded: Loaded, now: Date): void {
   const hash = createHash('sha256').update(node).digest('hex').slice(0, 26);

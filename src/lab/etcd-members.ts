@@ -32,6 +32,11 @@ export class EtcdCluster {
     this.founding = founding;
   }
 
+  /** It has answered at least once. */
+  get hasAnswered(): boolean {
+    return [...this.members.values()].some(({ clientUrls }) => clientUrls.length > 0);
+  }
+
   get voters(): Member[] {
     return [...this.members.values()].filter(({ learner }) => !learner);
   }

@@ -21,6 +21,8 @@ export interface EtcdSnapshot {
   readonly values: readonly StoredValue[];
 }
 
+const encrypted = Buffer.from('k8s:enc:');
+
 /** In etcd's own words. */
 export class EtcdRefusal extends Error {}
 
@@ -29,11 +31,18 @@ export class EtcdStore {
   #revision = 1;
   #compacted = 0;
   #versions = new Map<string, Version[]>();
+  /** Keys of values that begin with none of kube-apiserver's prefixes, by the revision at which they were written. */
+  readonly #plain: { readonly key: string; readonly revision: number }[] = [];
   /** Keys in their order; undefined once one was added. */
   #order: string[] | undefined;
 
   get revision(): number {
     return this.#revision;
+  }
+
+  /** Of all values that were ever written below a path, compacted or not, those that were not encrypted. */
+  everPlain(path: string): { readonly key: string; readonly revision: number }[] {
+    return this.#plain.filter(({ key }) => key.startsWith(path));
   }
 
   get(key: string): StoredValue | undefined {
@@ -131,6 +140,10 @@ export class EtcdStore {
   }
 
   #add(key: string, version: Version): void {
+    const { value, revision } = version;
+    if (value !== undefined && !value.subarray(0, encrypted.length).equals(encrypted)) {
+      this.#plain.push({ key, revision });
+    }
     const versions = this.#versions.get(key);
     if (versions !== undefined) {
       versions.push(version);

@@ -13,23 +13,51 @@ import { providerPath } from '../encryption/world.ts';
 import { messageOf } from '../errors.ts';
 import { storedKeyOf } from '../etcd/stored.ts';
 import type { ClusterState } from '../state/rkestate.ts';
-import { kindOfKey } from './apiserver.ts';
 import type { StoredValue } from './etcd-store.ts';
-import { etcdPrefix } from './kinds.ts';
+import { etcdPrefix, kindOfKey } from './kinds.ts';
 import type { LabModel, Running } from './model.ts';
 
-/** Sentences on what does not hold; none: all is well. `state`: as it lies on disk at this moment. */
-export function checkInvariants(model: LabModel, state: ClusterState): string[] {
+/**
+ * Sentences on what does not hold; none: all is well. `state`: as it lies on disk at this moment, if it does.
+ * `neverPlain`: of a cluster whose Secrets are encrypted from the first one on.
+ */
+export function checkInvariants(
+  model: LabModel,
+  state: ClusterState | undefined,
+  { neverPlain = false }: { readonly neverPlain?: boolean } = {},
+): string[] {
   const running = model.running();
-  return [...unreadable(model, running), ...unreadableSoon(running), ...lostKeys(model, state)];
+  return [
+    ...unreadable(model, running),
+    ...unreadableSoon(running),
+    ...lostKeys(model, state),
+    ...quorumLost(model),
+    ...(neverPlain ? plainSecrets(model) : []),
+  ];
 }
 
-/** Every local key on a disk, in memory or in front of a stored value is in the state file, which can be read. */
-export function lostKeys(model: LabModel, state: ClusterState): string[] {
+/** Of three votes or more never so many are stopped that the quorum is gone; while a host has no power nobody can say. */
+export function quorumLost(model: LabModel): string[] {
+  const { all, running, withoutPower } = model.votes() ?? { all: 0, running: 0, withoutPower: 0 };
+  if (all < 3 || running > all / 2 || withoutPower > 0) return [];
+  return [`of ${all} votes of etcd ${running} run: the others were stopped`];
+}
+
+/** Secrets that were ever written without encryption, also those that are compacted. */
+export function plainSecrets(model: LabModel): string[] {
+  const written = model.store.everPlain(`${etcdPrefix}/secrets/`);
+  return written.map(({ key, revision }) => `${key} was written in plain form at revision ${revision}`);
+}
+
+/**
+ * Every local key on a disk, in memory or in front of a stored value is in the state file, which can be read; `state`
+ * undefined: there is none.
+ */
+export function lostKeys(model: LabModel, state: ClusterState | undefined): string[] {
   const problems: string[] = [];
   let kept: ReadonlySet<string>;
   try {
-    kept = keysOfState(state);
+    kept = state === undefined ? new Set() : keysOfState(state);
   } catch (error) {
     return [`the next run cannot read the state file: ${messageOf(error)}`];
   }

@@ -1,5 +1,5 @@
 /** The resources that the lab's kube-apiservers serve, and how their objects lie in etcd. */
-import { etcdPathOf } from '../etcd/paths.ts';
+import { etcdPathOf, etcdPathOfKey } from '../etcd/paths.ts';
 import { bytesField, fieldsOf } from './protobuf.ts';
 
 export interface Kind {
@@ -60,17 +60,42 @@ export const definitions = kind(
 );
 export const widgets = kind('example.com', 'widgets', 'Widget', true, true);
 
+export const pods = kind('', 'pods', 'Pod', true);
+export const daemonsets = kind('apps', 'daemonsets', 'DaemonSet', true);
+export const deployments = kind('apps', 'deployments', 'Deployment', true);
+export const budgets = kind('policy', 'poddisruptionbudgets', 'PodDisruptionBudget', true);
+const rbac = 'rbac.authorization.k8s.io';
+export const roleBindings = kind(rbac, 'clusterrolebindings', 'ClusterRoleBinding', false);
+
 export const kinds: readonly Kind[] = [
   configmaps,
   endpoints,
   namespaces,
   nodes,
+  pods,
   secrets,
+  kind('', 'serviceaccounts', 'ServiceAccount', true),
+  kind('', 'services', 'Service', true),
   apiservices,
+  daemonsets,
+  deployments,
+  kind('batch', 'jobs', 'Job', true),
+  budgets,
+  roleBindings,
+  kind(rbac, 'clusterroles', 'ClusterRole', false),
+  kind(rbac, 'rolebindings', 'RoleBinding', true),
+  kind(rbac, 'roles', 'Role', true),
   definitions,
   leases,
   widgets,
 ];
+
+const byPath = new Map(kinds.map((each) => [each.path, each]));
+
+/** The kind that a value of etcd belongs to by its key. */
+export function kindOfKey(etcdKey: string): Kind | undefined {
+  return byPath.get(etcdPathOfKey(etcdKey.slice(etcdPrefix.length + 1)));
+}
 
 export function apiVersionOf({ group, version }: Kind): string {
   return group === '' ? version : `${group}/${version}`;

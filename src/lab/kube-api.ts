@@ -2,7 +2,17 @@
 import { createHash } from 'node:crypto';
 import type { Apiserver } from './apiserver.ts';
 import type { EtcdStore } from './etcd-store.ts';
-import { apiVersionOf, kinds, namespaces, secrets, type Kind, type KubeObject } from './kinds.ts';
+import {
+  apiVersionOf,
+  budgets,
+  kinds,
+  namespaces,
+  nodes,
+  pods,
+  secrets,
+  type Kind,
+  type KubeObject,
+} from './kinds.ts';
 import {
   badRequest,
   conflict,
@@ -14,7 +24,9 @@ import {
 } from './kube-status.ts';
 import { Objects } from './objects.ts';
 import { hashOf } from './kms-client.ts';
+import { applied, jsonPatched } from './server-side-apply.ts';
 import type { HttpAnswer, HttpAsk } from './surface.ts';
+import { letsGo, settled } from './workloads.ts';
 
 export interface KubeContext {
   readonly server: Apiserver;
@@ -38,6 +50,8 @@ interface Target {
   readonly kind: Kind;
   readonly namespace: string;
   readonly name: string | undefined;
+  /** `eviction` alone. */
+  readonly subresource: string | undefined;
 }
 
 const partialVersion = 'meta.k8s.io/v1';
@@ -213,8 +227,10 @@ function targetOf(path: string): Target | undefined {
   const namespace = namespaced ? (parts[1] ?? '') : '';
   const [plural, name, ...more] = namespaced ? parts.slice(2) : parts;
   const kind = kinds.find((each) => each.group === group && each.plural === plural);
-  if (kind?.version !== version || more.length > 0 || (namespaced && !kind?.namespaced)) return undefined;
-  return kind === undefined ? undefined : { kind, namespace, name };
+  const [subresource] = more;
+  const isUnknown = more.length > 1 || (more.length === 1 && (kind !== pods || subresource !== 'eviction'));
+  if (kind?.version !== version || isUnknown || (namespaced && !kind?.namespaced)) return undefined;
+  return kind === undefined ? undefined : { kind, namespace, name, subresource };
 }
 
 /** What may be done with objects. */
@@ -227,12 +243,15 @@ class Verbs {
     this.#context = context;
   }
 
-  answer(ask: Ask, { kind, namespace, name }: Target): HttpAnswer {
+  answer(ask: Ask, { kind, namespace, name, subresource }: Target): HttpAnswer {
     if (name === undefined) {
       if (ask.method === 'GET') return this.#list(ask, kind, namespace);
       if (ask.method === 'POST') return this.#create(ask, kind, namespace);
       throw methodNotAllowed();
     }
+    if (subresource !== undefined) return this.#evict(ask, namespace, name);
+    if (ask.method === 'PATCH' && ask.contentType === applyType)
+      return this.#apply(ask, kind, namespace, name);
     const shown = (object: KubeObject): HttpAnswer => json(200, ask.partial ? partialOf(object) : object);
     const found = this.#objects.get(kind, namespace, name);
     switch (ask.method) {
@@ -256,14 +275,7 @@ class Verbs {
         return shown(this.#change(kind, namespace, found, next));
       }
       case 'PATCH': {
-        if (ask.contentType !== 'application/merge-patch+json') {
-          throw new KubeRefusal(
-            415,
-            'UnsupportedMediaType',
-            'the body of the request was in an unknown format - accepted media types include: application/merge-patch+json',
-          );
-        }
-        const next = merged(found.object, ask.body) as KubeObject;
+        const next = patched(found.object, ask) as KubeObject;
         const { resourceVersion } = found.object.metadata;
         if (next.metadata.resourceVersion !== resourceVersion) throw conflict(kind, name);
         return shown(this.#change(kind, namespace, found, next));
@@ -309,7 +321,44 @@ class Verbs {
       }
     }
     this.#admit(kind, written);
-    return this.#objects.update(kind, namespace, found, written);
+    return this.#objects.update(kind, namespace, found, this.#settled(kind, written, found.object));
+  }
+
+  #settled(kind: Kind, object: KubeObject, former: KubeObject | undefined): KubeObject {
+    return settled(kind, object, former, () => this.#objects.list(nodes, '', 0, undefined).items.length);
+  }
+
+  #apply(ask: Ask, kind: Kind, namespace: string, name: string): HttpAnswer {
+    const manager = ask.query.get('fieldManager') ?? '';
+    if (manager === '')
+      throw badRequest('PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value');
+    const found = this.#objects.find(kind, namespace, name);
+    const next = applied(found?.object, { manager, object: ask.body, now: this.#context.now }) as KubeObject;
+    const shown = (status: number, object: KubeObject) =>
+      json(status, ask.partial ? partialOf(object) : object);
+    if (found !== undefined) return shown(200, this.#change(kind, namespace, found, next));
+    return shown(201, this.#make(kind, namespace, { ...next, metadata: { ...next.metadata, name } }));
+  }
+
+  /** A pod goes at once, where its budgets allow it. */
+  #evict(ask: Ask, namespace: string, name: string): HttpAnswer {
+    if (ask.method !== 'POST') throw methodNotAllowed();
+    const found = this.#objects.get(pods, namespace, name);
+    const { deleteOptions } = ask.body as { deleteOptions?: { preconditions?: { uid?: string } } };
+    const { uid } = found.object.metadata;
+    const asked = deleteOptions?.preconditions?.uid ?? uid;
+    if (asked !== uid) throw preconditionFailed(pods, name, asked, uid);
+    const all = this.#objects.list(pods, namespace, 0, undefined).items;
+    const { items } = this.#objects.list(budgets, namespace, 0, undefined);
+    if (!items.every((budget) => letsGo(budget, found.object, all))) {
+      throw new KubeRefusal(
+        429,
+        'TooManyRequests',
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+      );
+    }
+    this.#objects.delete(found);
+    return json(201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' });
   }
 
   #admit(kind: Kind, object: KubeObject): void {
@@ -323,11 +372,15 @@ class Verbs {
     if (name === undefined || name === '') {
       throw invalid(kind, '', 'metadata.name', 'Required value: name or generateName is required');
     }
+    const made = this.#make(kind, namespace, object);
+    return json(201, ask.partial ? partialOf(made) : made);
+  }
+
+  #make(kind: Kind, namespace: string, object: KubeObject): KubeObject {
     if (kind.namespaced) this.#objects.get(namespaces, '', namespace);
     const written = kind === secrets ? withData(object) : object;
     this.#admit(kind, written);
-    const made = this.#objects.create(kind, namespace, written);
-    return json(201, ask.partial ? partialOf(made) : made);
+    return this.#objects.create(kind, namespace, this.#settled(kind, written, undefined));
   }
 
   #list(ask: Ask, kind: Kind, namespace: string): HttpAnswer {
@@ -335,7 +388,8 @@ class Verbs {
     const token = ask.query.get('continue') ?? undefined;
     const page = this.#objects.list(kind, namespace, limit, token);
     const selected = selector(ask.query.get('labelSelector'));
-    const items = page.items.filter(selected);
+    const chosen = fieldSelector(ask.query.get('fieldSelector'));
+    const items = page.items.filter((object) => selected(object) && chosen(object));
     const metadata = {
       resourceVersion: String(page.revision),
       ...(page.token === undefined ? {} : { continue: page.token, remainingItemCount: page.remaining }),
@@ -367,6 +421,33 @@ function selector(text: string | null): (object: KubeObject) => boolean {
       const found = metadata.labels?.[key];
       return value === undefined ? found !== undefined : found === value;
     });
+}
+
+/** `spec.nodeName=a,metadata.name=b`: what tsrke asks for. */
+function fieldSelector(text: string | null): (object: KubeObject) => boolean {
+  const terms = (text ?? '').split(',').filter((term) => term !== '');
+  return (object) =>
+    terms.every((term) => {
+      const [path = '', value] = term.split(/==?/);
+      const found = path
+        .split('.')
+        .reduce<unknown>((tree, key) => (tree as Record<string, unknown> | undefined)?.[key], object);
+      return found === value;
+    });
+}
+
+const applyType = 'application/apply-patch+yaml';
+
+function patched(object: KubeObject, { contentType, body }: Ask): unknown {
+  if (contentType === 'application/merge-patch+json') return merged(object, body);
+  if (contentType === 'application/json-patch+json') {
+    return jsonPatched(object, body as unknown as Record<string, unknown>[]);
+  }
+  throw new KubeRefusal(
+    415,
+    'UnsupportedMediaType',
+    `the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, ${applyType}`,
+  );
 }
 
 /** stringData goes into data and is not stored. */

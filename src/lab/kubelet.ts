@@ -4,7 +4,7 @@ import type { Loaded } from './apiserver.ts';
 import { filesNamed, flagsOf, WillNotStart } from './command-line.ts';
 import type { Process } from './docker-engine.ts';
 import type { EtcdStore } from './etcd-store.ts';
-import { nodes, type KubeObject } from './kinds.ts';
+import { nodes, roleBindings, type KubeObject } from './kinds.ts';
 import { putObject, readObject, rewriteObject } from './own-objects.ts';
 
 /** Through whom a client on a node reaches the cluster. */
@@ -67,7 +67,7 @@ export class Kubelet implements Process {
   advance(now: number): void {
     if (this.ends !== undefined || (this.#registered && this.#ready)) return;
     const way = this.#host.way(this.#client);
-    if (way === undefined) return;
+    if (way === undefined || !mayRegister(way)) return;
     const { name } = this;
     const found = readObject(way.etcd, way.loaded, nodes, '', name);
     const ready = this.#host.hasNetwork(way);
@@ -97,6 +97,13 @@ export class Kubelet implements Process {
     this.#registered = true;
     this.#ready = ready;
   }
+}
+
+/** RKE's certificate for kubelets names a group, no node: without the binding Kubernetes gives it nothing. */
+function mayRegister({ etcd, loaded }: Way): boolean {
+  const binding = readObject(etcd, loaded, roleBindings, '', 'system:node');
+  const { subjects = [] } = (binding ?? {}) as { readonly subjects?: readonly { readonly name?: string }[] };
+  return subjects.some(({ name }) => name === 'system:nodes');
 }
 
 /** By its condition. */

@@ -6,11 +6,21 @@ import type { Effects } from './faults.ts';
 
 export class MemoryStore implements StateStore {
   readonly where = 'cluster.rkestate';
-  /** As it lies on disk. */
-  state: ClusterState;
+  #state: ClusterState | undefined;
 
-  constructor(state: ClusterState) {
-    this.state = state;
+  /** Left out: there is no file yet. */
+  constructor(state?: ClusterState) {
+    this.#state = state;
+  }
+
+  /** As it lies on disk. Throws where there is no file. */
+  get state(): ClusterState {
+    if (this.#state !== undefined) return this.#state;
+    throw new Error(`there is no ${this.where}`);
+  }
+
+  set state(state: ClusterState) {
+    this.#state = state;
   }
 
   /** The store as one tsrke sees it. */
@@ -37,12 +47,12 @@ export class MemoryStore implements StateStore {
     };
   }
 
-  read(): ClusterState {
-    return this.state;
+  read(): ClusterState | undefined {
+    return this.#state;
   }
 
   write(state: ClusterState): Promise<void> {
-    this.state = state;
+    this.#state = state;
     return Promise.resolve();
   }
 

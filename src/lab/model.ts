@@ -95,6 +95,13 @@ export interface Running {
   readonly listens: boolean;
 }
 
+export interface Votes {
+  readonly all: number;
+  readonly running: number;
+  /** On hosts that are off. */
+  readonly withoutPower: number;
+}
+
 export class LabModel implements LabSurface {
   readonly nodes: readonly LabNode[];
   readonly refusals: PlannedRefusal[] = [];
@@ -158,7 +165,7 @@ export class LabModel implements LabSurface {
     }
     const nothing = new Loaded(noFile, undefined);
     this.#objects.found(this.store, nothing, clock.now());
-    this.#objects.foundNodes(this.store, nothing, rke, this.#versionOf(rke.kubernetesVersion), clock.now());
+    this.#objects.foundByRke(this.store, nothing, rke, this.#versionOf(rke.kubernetesVersion), clock.now());
     this.advance();
   }
 
@@ -205,6 +212,21 @@ export class LabModel implements LabSurface {
     if (!this.#of(node).host.powered) return undefined;
     const found = this.#pluginAt(node, `unix://${path}`, path);
     return found?.up === true ? found : undefined;
+  }
+
+  /** Of the etcd that was formed last: how its votes are. undefined: it has never answered. */
+  votes(): Votes | undefined {
+    const { current } = this.#members;
+    if (current?.hasAnswered !== true) return undefined;
+    const { voters } = current;
+    const runs = this.#runningMembers().filter(({ ends, member }) => {
+      return ends === undefined && member !== undefined && voters.includes(member);
+    });
+    const away = voters.filter(({ peerUrl }) => {
+      const { hostname } = new URL(peerUrl);
+      return [...this.#machines.values()].some(({ host }) => host.node.address === hostname && !host.powered);
+    });
+    return { all: voters.length, running: runs.length, withoutPower: away.length };
   }
 
   /** `path`: of the host; undefined: nothing in a container is reached. */

@@ -33,7 +33,7 @@ export function putObject(etcd: EtcdStore, loaded: Loaded, object: OwnObject, no
     ...(Object.keys(labels).length === 0 ? {} : { labels: { ...labels } }),
     ...(Object.keys(annotations).length === 0 ? {} : { annotations: { ...annotations } }),
   };
-  const made = { apiVersion: apiVersionOf(kind), kind: kind.kind, metadata, ...fields };
+  const made = { ...fields, apiVersion: apiVersionOf(kind), kind: kind.kind, metadata };
   etcd.put(key, loaded.write(kind, serialise(kind, made), key));
 }
 

@@ -43,6 +43,11 @@ it('has pods that reach each other across hosts, by name and through a service',
     // By way of the apiserver and the kubelet.
     const log = await lab.kube(first, 'GET', '/api/v1/namespaces/default/pods/client/log');
     expect(log.text).toContain('hello\n');
+
+    await poll('what metrics-server knows of each node', async () => {
+      const { status, text } = await lab.kube(first, 'GET', '/apis/metrics.k8s.io/v1beta1/nodes');
+      return (status === 200 && (JSON.parse(text) as { items: unknown[] }).items.length === 3) || text;
+    });
   } finally {
     await lab.close();
   }

@@ -259,10 +259,32 @@ describe('a cluster', () => {
     return items.map(({ metadata, status }) => `${metadata.name} ${status.conditions[0]?.status ?? ''}`);
   };
 
+  /** As RKE lets kubelets in. */
+  const grant = async (at: string) => {
+    const rbac = 'rbac.authorization.k8s.io';
+    const answer = await links.kube.request(
+      at,
+      {
+        method: 'PATCH',
+        path: `/apis/${rbac}/v1/clusterrolebindings/system:node?fieldManager=tsrke&force=true`,
+        contentType: 'application/apply-patch+yaml',
+        body: {
+          ...{ apiVersion: `${rbac}/v1`, kind: 'ClusterRoleBinding', metadata: { name: 'system:node' } },
+          roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'system:node' },
+          subjects: [{ apiGroup: rbac, kind: 'Group', name: 'system:nodes' }],
+        },
+      },
+      signal,
+    );
+    expect(answer.status).toBe(200);
+  };
+
   it('comes from containers and files: kube-apiservers serve, kubelets register their nodes', async () => {
     for (const { name } of hosts) await deliver(name);
     for (const { name } of hosts) await make(name, everything);
     clock.advance(5_000);
+    expect(await nodes('cp-1')).toEqual([]);
+    await grant('cp-1');
     expect(await nodes('cp-1')).toEqual(['cp-1 True', 'cp-2 True', 'cp-3 True', 'worker-1 True']);
     const ready = await links.kube.request('cp-2', { method: 'GET', path: '/readyz' }, signal);
     expect(ready.text).toBe('ok');
@@ -314,6 +336,7 @@ describe('a cluster', () => {
     await deliver('cp-1');
     await make('cp-1', everything, (each) => (each.name === 'etcd' ? founds(['cp-1'])(each) : each));
     clock.advance(5_000);
+    await grant('cp-1');
     expect(await nodes('cp-1')).toEqual(['cp-1 False']);
     model.store.put('/registry/daemonsets/kube-system/canal', Buffer.from('{}'));
     expect(await nodes('cp-1')).toEqual(['cp-1 True']);

@@ -16,11 +16,15 @@ import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
 import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
 import type { Report } from '../../src/ports.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
+import type { Link } from '../../src/provision/links.ts';
+import { up } from '../../src/provision/up.ts';
 import { changeEncryption, type EncryptionOptions } from '../../src/provision/encryption.ts';
 import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
 
 export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'config' | 'providerFile'> {
   readonly nodes: 1 | 3 | 5;
+  /** Nothing on the hosts and no state: `up` makes the cluster, without pods. Secrets come later. */
+  readonly bare?: boolean;
   /** Encryption as RKE has enabled it, and cluster.yml says so. Default false. */
   readonly encrypted?: boolean;
   /** Default 5. */
@@ -48,6 +52,14 @@ export interface Ran {
   readonly notes: readonly string[];
 }
 
+/** What a command runs with. */
+interface Running {
+  readonly effects: Effects;
+  readonly link: Link;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+}
+
 /** No command needs so many effects. */
 const endless = 20_000;
 
@@ -59,7 +71,11 @@ const folder = mkdtempSync(join(tmpdir(), 'tsrke-memory-'));
 const written = new Map<string, string>();
 
 /** A cluster.yml, the same one for the same text. `kubeApi`: lines under services.kube-api. */
-function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): string {
+function configFor(
+  nodes: readonly LabNode[],
+  kubeApi: readonly string[],
+  more: readonly string[] = [],
+): string {
   const text = [
     'nodes:',
     ...nodes.map(
@@ -69,6 +85,7 @@ function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): strin
     'services:',
     '  kube-api:',
     ...kubeApi.map((line) => `    ${line}`),
+    ...more,
     '',
   ].join('\n');
   const known = written.get(text);
@@ -78,6 +95,10 @@ function configFor(nodes: readonly LabNode[], kubeApi: readonly string[]): strin
   written.set(text, path);
   return path;
 }
+
+const withoutPods = ['network', 'dns', 'monitoring', 'ingress'].map((each) =>
+  each === 'network' ? 'network: {plugin: none}' : `${each}: {provider: none}`,
+);
 
 const read = new Map<string, RkeConfig>();
 
@@ -145,6 +166,8 @@ export class MemoryLab {
    * keys are looked at.
    */
   tampered = false;
+  /** No Secret was ever to be written in plain form. */
+  readonly #neverPlain: boolean;
   #checked = '';
   /** Of all runs so far that may still have effects to come. */
   readonly runs: Effects[] = [];
@@ -156,18 +179,21 @@ export class MemoryLab {
       address: `198.51.100.${11 + i}`,
     }));
     const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
+    const more = options.bare === true ? withoutPods : [];
     this.configs = {
-      on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])]),
-      off: configFor(nodes, simply(false)),
+      on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])], more),
+      off: configFor(nodes, simply(false), more),
     };
+    this.#neverPlain = options.bare === true && options.encrypted === true;
     this.enabled = options.encrypted ?? false;
     this.model = new LabModel({
       ...{ minor: 34, ...options, nodes, clock: this.clock },
       config: rkeOf(this.enabled ? this.configs.on : this.configs.off),
       ...(text === undefined ? {} : { providerFile: `${text}\n` }),
     });
-    this.store = new MemoryStore(initialState(nodes, text));
-    for (let i = 1; i <= (options.secrets ?? 5); i += 1) this.create(`secret-${i}`);
+    this.store = new MemoryStore(options.bare === true ? undefined : initialState(nodes, text));
+    const secrets = options.bare === true ? 0 : (options.secrets ?? 5);
+    for (let i = 1; i <= secrets; i += 1) this.create(`secret-${i}`);
   }
 
   /** From now on cluster.yml has these lines under services.kube-api, whatever `enabled` says. */
@@ -201,6 +227,36 @@ export class MemoryLab {
 
   /** Runs a whole command. Throws a Violation; whatever the command itself meets is in the answer. */
   async tsrke(command: Action, options: RunOptions = {}): Promise<Ran> {
+    return await this.#run(options, ({ effects, link, report, signal }) =>
+      changeEncryption(
+        {
+          configPath: this.enabled ? this.configs.on : this.configs.off,
+          action: command,
+          ifDue: options.ifDue === true,
+          keepsOldKey: options.keepsOldKey === true,
+          ...(options.approve === undefined ? {} : { approve: options.approve }),
+          ...{ report, signal },
+        },
+        {
+          store: this.store.through(effects),
+          connect: (each) => connectCluster(each, link),
+          now: () => this.clock.now(),
+        },
+      ),
+    );
+  }
+
+  /** `tsrke up`, the planes of the cluster included. */
+  async up(options: RunOptions = {}): Promise<Ran> {
+    return await this.#run(options, ({ effects, link, report, signal }) =>
+      up(
+        { configPath: this.enabled ? this.configs.on : this.configs.off, report, signal },
+        { store: this.store.through(effects), link },
+      ),
+    );
+  }
+
+  async #run(options: RunOptions, command: (run: Running) => Promise<string>): Promise<Ran> {
     const violations: Error[] = [];
     const notes: string[] = [];
     const effects = new Effects({
@@ -223,22 +279,9 @@ export class MemoryLab {
     let said: string | undefined;
     let error: Error | undefined;
     try {
-      const run = changeEncryption(
-        {
-          configPath: this.enabled ? this.configs.on : this.configs.off,
-          action: command,
-          ifDue: options.ifDue === true,
-          keepsOldKey: options.keepsOldKey === true,
-          ...(options.approve === undefined ? {} : { approve: options.approve }),
-          report: reportInto(notes, options.onProgress),
-          signal: options.signal ?? new AbortController().signal,
-        },
-        {
-          store: this.store.through(effects),
-          connect: (each) => connectCluster(each, link),
-          now: () => this.clock.now(),
-        },
-      );
+      const report = reportInto(notes, options.onProgress);
+      const signal = options.signal ?? new AbortController().signal;
+      const run = command({ effects, link, report, signal });
       said = await Promise.race([run, effects.died]);
     } catch (cause) {
       error = cause as Error;
@@ -258,13 +301,15 @@ export class MemoryLab {
   /** What does not hold just now. Looked at anew only when something has changed. */
   problems(): readonly string[] {
     this.model.advance();
-    const { state } = this.store;
+    const state = this.store.read();
     const serving = this.model.running().map(({ node, listens }) => `${node}${listens}`);
     const seen = `${this.model.generation} ${serving.join()}`;
     if (seen === this.#checked && state === this.#state) return [];
     this.#checked = seen;
     this.#state = state;
-    return this.tampered ? lostKeys(this.model, state) : checkInvariants(this.model, state);
+    return this.tampered
+      ? lostKeys(this.model, state)
+      : checkInvariants(this.model, state, { neverPlain: this.#neverPlain });
   }
 }
 

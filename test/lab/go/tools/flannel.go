@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,11 @@ func flannel() error {
 	if err != nil {
 		return refuse(err)
 	}
+	// flanneld writes the gateway's address.
+	_, own, err := net.ParseCIDR(subnet["FLANNEL_SUBNET"])
+	if err != nil {
+		return refuse(err)
+	}
 	bridge := map[string]any{
 		"type":      "bridge",
 		"bridge":    "cni0",
@@ -41,7 +47,7 @@ func flannel() error {
 		"ipMasq":    subnet["FLANNEL_IPMASQ"] == "false",
 		"ipam": map[string]any{
 			"type":   "host-local",
-			"ranges": [][]map[string]string{{{"subnet": subnet["FLANNEL_SUBNET"]}}},
+			"ranges": [][]map[string]string{{{"subnet": own.String()}}},
 			"routes": []map[string]string{{"dst": subnet["FLANNEL_NETWORK"]}},
 		},
 	}
