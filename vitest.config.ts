@@ -33,7 +33,7 @@ const onBothLabs = [
 ].map((name) => `test/scenarios/${name}.test.ts`);
 
 /** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */
-const onMemoryLab = ['faults', 'at-a-glance', 'pipeline', 'lost-files'].map(
+const onMemoryLab = ['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts'].map(
   (name) => `test/scenarios/${name}.test.ts`,
 );
 

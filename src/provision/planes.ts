@@ -213,11 +213,18 @@ export async function runStages(
   const sources = sourcesOf(planes, links);
   let unread = planes.wish.unread;
   const pulled = new Set<string>();
+  const forgotten = new Set<NodeName>();
   const delivered = new Map<NodeName, Map<string, string>>();
   for (;;) {
     signal.throwIfAborted();
     const looked = await lookAtNodes(planes.rke, planes.recorded, sources, signal);
-    const sight = { ...looked, nodes: looked.nodes.map((each) => withDelivered(each, delivered)) };
+    const sight = {
+      ...looked,
+      nodes: looked.nodes.map((each) => withDelivered(each, delivered)),
+      // The state names them until all is done.
+      leaving: looked.leaving.filter(({ node }) => !forgotten.has(nameOf(node))),
+      gone: looked.gone.filter((node) => !forgotten.has(nameOf(node))),
+    };
     const stages = stagesOf({ planes: { ...planes.wish, unread, pulled }, sight, recorded: planes.recorded });
     const [stage] = stages.flatMap((each) => narrow(each) ?? []);
     if (stage === undefined) return { done, sight };
@@ -237,6 +244,7 @@ export async function runStages(
     unread = unreadAfter(stage, unread, planes.rke);
     for (const move of stage.lanes.flat()) {
       if (move.kind === 'pull') for (const image of move.images) pulled.add(imageKey(move.node, image));
+      if (move.kind === 'forget') forgotten.add(move.node);
       if (move.kind === 'deliver') {
         const files = delivered.get(move.node) ?? new Map<string, string>();
         for (const { path, text } of move.files) files.set(path, hashOf(text));

@@ -209,6 +209,23 @@ export async function seed(lab: Lab, fixture: Fixture): Promise<void> {
     roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'system:node' },
     subjects: [{ apiGroup: rbac, kind: 'Group', name: 'system:nodes' }],
   });
+  // With these kube-apiserver asks kubelets.
+  const proxyRole = 'proxy-clusterrole-kubeapiserver';
+  await create(`/apis/${rbac}/v1/clusterroles`, {
+    metadata: { name: proxyRole },
+    rules: [
+      {
+        apiGroups: [''],
+        resources: ['nodes/metrics', 'nodes/proxy', 'nodes/stats', 'nodes/log', 'nodes/spec'],
+        verbs: ['get', 'list', 'watch', 'create'],
+      },
+    ],
+  });
+  await create(`/apis/${rbac}/v1/clusterrolebindings`, {
+    metadata: { name: 'proxy-role-binding-kubernetes-master' },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: proxyRole },
+    subjects: [{ apiGroup: rbac, kind: 'User', name: 'kube-apiserver' }],
+  });
   await create('/api/v1/namespaces/kube-system/secrets', {
     metadata: { name: 'full-cluster-state' },
     type: 'Opaque',
