@@ -74,7 +74,14 @@ export async function rotateCertificates(
           signal,
         );
         const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
-        const run = { planes, links, objects: noObjects, report, signal, hold: world.hold };
+        const run = {
+          planes,
+          links,
+          objects: noObjects,
+          report,
+          signal,
+          hold: (each: AbortSignal) => world.hold(each),
+        };
         const { done } = await runStages(run, onlyCertificates);
         const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
         const rotated = await withStartedAnew(renewed, planes, links, done, signal);

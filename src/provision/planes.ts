@@ -163,7 +163,7 @@ export interface StageRun {
   readonly objects: NodeObjects;
   readonly report: Report;
   readonly signal: AbortSignal;
-  hold(signal: AbortSignal): Promise<void>;
+  readonly hold: (signal: AbortSignal) => Promise<void>;
 }
 
 export function sourcesOf({ wish: { bundle }, rke }: Planes, links: Links): LookSources {
@@ -329,7 +329,7 @@ export function fileInForce(state: ClusterState): ProviderFile {
 
 /** Whether the state says something else than cluster.yml, beside encryption. */
 export function isRecordedConfig(config: ClusterConfig, recorded: RkeConfig): boolean {
-  return differences(config, recorded as unknown as Record<string, unknown>).length === 0;
+  return differences(config, recorded).length === 0;
 }
 
 /** Whether the copy in the cluster is itself stored encrypted, so that it may carry keys. */

@@ -80,7 +80,7 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
     objects: nodeObjects({ config, planes, links, sight, signal }),
     report,
     signal,
-    hold: world.hold,
+    hold: (each: AbortSignal) => world.hold(each),
   };
   const granted = await grantNodes({ config, planes, links, sight, report, signal });
   const { done, sight: last } = await runStages(run, (stage) => stage);
@@ -126,6 +126,7 @@ function expectAllReached({ unreached }: ClusterSight): void {
         next: 'make it reachable and run the same command again, or take it out of cluster.yml to remove it from the cluster',
       }),
   );
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
+  const [first, ...others] = errors;
+  if (first === undefined) return;
+  throw others.length === 0 ? first : new AggregateError(errors);
 }
