@@ -58,13 +58,6 @@ export const definitions = kind(
   'CustomResourceDefinition',
   false,
 );
-export const clusterRoles = kind('rbac.authorization.k8s.io', 'clusterroles', 'ClusterRole', false);
-export const clusterRoleBindings = kind(
-  'rbac.authorization.k8s.io',
-  'clusterrolebindings',
-  'ClusterRoleBinding',
-  false,
-);
 export const widgets = kind('example.com', 'widgets', 'Widget', true, true);
 
 export const pods = kind('', 'pods', 'Pod', true);
@@ -94,8 +87,6 @@ export const kinds: readonly Kind[] = [
   kind(rbac, 'roles', 'Role', true),
   definitions,
   leases,
-  clusterRoleBindings,
-  clusterRoles,
   widgets,
 ];
 

@@ -149,7 +149,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   if (!bare) {
     const encrypted = providerFile === undefined ? {} : { providerFile };
     model.deploy({ config: files.rke, bundle, ...encrypted });
-    await fillCluster(model, files, options.secrets ?? 0);
+    await fillCluster(model, files.stateText, options.secrets ?? 0);
   }
   return {
     dir: options.dir,

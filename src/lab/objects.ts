@@ -42,15 +42,9 @@ export class Objects {
 
   /** Throws KubeRefusal 404, or 500 where the value cannot be read. */
   get(kind: Kind, namespace: string, name: string): Found {
-    const found = this.find(kind, namespace, name);
-    if (found === undefined) throw notFound(kind, name);
-    return found;
-  }
-
-  /** undefined: not there. Throws KubeRefusal 500 where the value cannot be read. */
-  find(kind: Kind, namespace: string, name: string): Found | undefined {
     const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
-    return stored === undefined ? undefined : this.#open(kind, stored, (reason) => reason);
+    if (stored === undefined) throw notFound(kind, name);
+    return this.#open(kind, stored, (reason) => reason);
   }
 
   /** As `get`; undefined where there is none. */

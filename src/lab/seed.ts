@@ -1,7 +1,5 @@
-/** What lies in a lab's cluster before its operator comes: RKE's rules and copy of the state, Secrets of its users. */
+/** What lies in a lab's cluster before its operator comes: RKE's copy of the state, and Secrets of its users. */
 import { randomBytes } from 'node:crypto';
-import { rbac } from '../addons/rbac.ts';
-import type { RkeConfig } from '../config/rke-config.ts';
 import type { LabSurface } from './surface.ts';
 
 /** A Secret that everybody can recognise in etcd while it lies there in the clear. */
@@ -12,15 +10,7 @@ export const example = {
 } as const;
 
 /** The first Secret is the example, the others are `secret-00001`, … with a random value each. */
-export async function fillCluster(
-  surface: LabSurface,
-  { rke, stateText }: { readonly rke: RkeConfig; readonly stateText: string },
-  secrets: number,
-): Promise<void> {
-  const rbacPath = '/apis/rbac.authorization.k8s.io/v1';
-  for (const { object } of rbac(rke)?.manifests ?? []) {
-    await create(surface, `${rbacPath}/${object.kind.toLowerCase()}s`, object);
-  }
+export async function fillCluster(surface: LabSurface, stateText: string, secrets: number): Promise<void> {
   await createSecret(surface, 'kube-system', 'full-cluster-state', {
     'full-cluster-state': Buffer.from(stateText),
   });
@@ -40,29 +30,21 @@ async function createSecret(
   name: string,
   data: Readonly<Record<string, Buffer>>,
 ): Promise<void> {
+  const [first] = surface.nodes;
+  if (first === undefined) throw new Error('the lab has no node');
   const encoded = Object.entries(data).map(([key, value]) => [key, value.toString('base64')]);
-  await create(surface, `/api/v1/namespaces/${namespace}/secrets`, {
+  const body = {
     apiVersion: 'v1',
     kind: 'Secret',
     metadata: { name, namespace },
     type: 'Opaque',
     data: Object.fromEntries(encoded) as Record<string, string>,
-  });
-}
-
-async function create(
-  surface: LabSurface,
-  path: string,
-  object: Readonly<Record<string, unknown>> & { readonly metadata: Readonly<Record<string, unknown>> },
-): Promise<void> {
-  const [first] = surface.nodes;
-  if (first === undefined) throw new Error('the lab has no node');
+  };
   const answer = await surface.kube(first.name, {
     method: 'POST',
-    path,
+    path: `/api/v1/namespaces/${namespace}/secrets`,
     headers: { 'content-type': 'application/json', accept: 'application/json' },
-    body: Buffer.from(JSON.stringify(object)),
+    body: Buffer.from(JSON.stringify(body)),
   });
-  if (answer.status !== 201)
-    throw new Error(`${path}, ${String(object.metadata['name'])}: ${answer.body.toString()}`);
+  if (answer.status !== 201) throw new Error(`Secret ${namespace}/${name}: ${answer.body.toString()}`);
 }
