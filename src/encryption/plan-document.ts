@@ -170,7 +170,9 @@ function planStale(details: readonly string[]): TsrkeError {
 /** Throws PLAN_STALE where something else is to be done beside encryption than was planned. */
 export function expectSameStages(plan: PlanDocument, now: readonly PlannedStage[]): void {
   const linesOf = (stages: readonly PlannedStage[]) =>
-    stages.flatMap(({ moves }) => moves.map(({ node, does }) => (node === undefined ? does : `${node}: ${does}`)));
+    stages.flatMap(({ moves }) =>
+      moves.map(({ node, does }) => (node === undefined ? does : `${node}: ${does}`)),
+    );
   const [then, present] = [linesOf(plan.stages ?? []), linesOf(now)];
   const details = [
     ...present.filter((line) => !then.includes(line)).map((line) => `not planned: ${line}`),
