@@ -47,6 +47,12 @@ export class Objects {
     return this.#open(kind, stored, (reason) => reason);
   }
 
+  /** As `get`; undefined where there is none. */
+  find(kind: Kind, namespace: string, name: string): Found | undefined {
+    const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
+    return stored === undefined ? undefined : this.#open(kind, stored, (reason) => reason);
+  }
+
   create(kind: Kind, namespace: string, object: KubeObject): KubeObject {
     const { name } = object.metadata;
     const made: KubeObject = {
