@@ -50,7 +50,8 @@ export class Objects {
   /** As `get`; undefined where there is none. */
   find(kind: Kind, namespace: string, name: string): Found | undefined {
     const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
-    return stored === undefined ? undefined : this.#open(kind, stored, (reason) => reason);
+    if (stored === undefined) throw notFound(kind, name);
+    return this.#open(kind, stored, (reason) => reason);
   }
 
   create(kind: Kind, namespace: string, object: KubeObject): KubeObject {

@@ -22,6 +22,7 @@ import {
   recordedConfig,
   runStages,
   withPlanes,
+  withStartedAnew,
 } from './planes.ts';
 import type { UpOptions, UpSurroundings } from './up.ts';
 import { accessOf } from './cluster.ts';
@@ -73,9 +74,17 @@ export async function rotateCertificates(
           signal,
         );
         const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
-        const run = { planes, links, objects: noObjects, report, signal, hold: world.hold };
+        const run = {
+          planes,
+          links,
+          objects: noObjects,
+          report,
+          signal,
+          hold: (each: AbortSignal) => world.hold(each),
+        };
         const { done } = await runStages(run, onlyCertificates);
-        const rotated = withPlanes(stateIn(store), ['currentState'], rke, bundle);
+        const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
+        const rotated = await withStartedAnew(renewed, planes, links, done, signal);
         await world.save(rotated, mayHoldKeys(rotated), signal);
         await renewKubeconfig(kubeconfigPathOf(config.path), former, bundle);
         return sentenceOf(former, bundle, done);

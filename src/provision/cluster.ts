@@ -60,8 +60,8 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
     const sources = { nodes, runtime, kube, left: gone };
     const [first] = nodes.filter((node) => !gone.has(node.name));
     if (first === undefined) {
-      throw new TsrkeError('APISERVER_MISSING', 'no controlplane node runs a kube-apiserver yet', {
-        next: 'deploy the cluster first; this version takes over clusters that exist',
+      throw new TsrkeError('APISERVER_MISSING', 'no controlplane node runs a kube-apiserver', {
+        next: `for a cluster that was never there: \`tsrke up\` makes it. Of ${store.where} one was there: start its containers (\`docker ps -a\` on the nodes). Nothing was touched`,
       });
     }
     await refuseGoneThatServe(nodes, gone, kube, first.name, signal);
@@ -179,7 +179,13 @@ async function reachAll(
       const container = await links.runtime.apiserver(node.name, signal);
       if (container === undefined) {
         gone.add(node.name);
-        report.note('warning', 'runs no kube-apiserver yet; it is left alone', node.name);
+        report.note(
+          'info',
+          named.has(node.address)
+            ? 'runs no kube-apiserver yet: `tsrke up` makes it one once encryption is as cluster.yml says'
+            : 'is not in cluster.yml and runs no kube-apiserver any more',
+          node.name,
+        );
         return;
       }
       const path = providerPathOf(container.args);

@@ -229,8 +229,9 @@ export function expectAllReached(unreached: ReadonlyMap<string, string>): void {
         next: 'see that it can be reached over SSH, then run the same command again; nothing was touched',
       }),
   );
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
+  const [first, ...others] = errors;
+  if (first === undefined) return;
+  throw others.length === 0 ? first : new AggregateError(errors);
 }
 
 /** Without a state file nobody has the keys and certificates of what runs there. Throws STATE_MISSING. */

@@ -20,6 +20,7 @@ import {
   setSchedulable,
 } from '../kube/nodes.ts';
 import type { Server } from '../kube/patient.ts';
+import { endpointAddresses, identityLeases } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
 import type { NodeObjects } from '../planes/carry-out.ts';
 import { nameOf, type ClusterSight } from '../planes/sight.ts';
@@ -205,8 +206,34 @@ export function nodeObjects(ask: ObjectsAsk): NodeObjects {
       within(node, signal, (server, name) =>
         drain({ server, name, input: drainInputOf(planes.rke), signal }),
       ),
-    forget: (node, signal) => within(node, signal, (server, name) => deleteNode(server, name, signal)),
+    forget: (node, signal) =>
+      within(node, signal, async (server, name) => {
+        await deleteNode(server, name, signal);
+        const gone = all.find((each) => nameOf(each) === node);
+        if (gone?.role.includes('controlplane') === true) await departed(gone, server, signal);
+      }),
   };
+}
+
+/** Milliseconds in which other servers have noticed that one is gone: its Endpoints entry has 15 s, its Lease a minute. */
+const departLimit = 90_000;
+
+/** Until nothing names its kube-apiserver any more: another run would take it for one that cluster.yml does not name. */
+async function departed(
+  node: RkeNode,
+  { kube, node: asked, clock }: Server,
+  signal: AbortSignal,
+): Promise<void> {
+  const end = clock.now().getTime() + departLimit;
+  for (;;) {
+    const addresses = await endpointAddresses(kube, asked, signal);
+    const leases = await identityLeases(kube, asked, signal);
+    const isNamed =
+      [node.address, node.internalAddress].some((each) => addresses.includes(each)) ||
+      leases.some(({ hostname }) => hostname === node.hostnameOverride);
+    if (!isNamed || clock.now().getTime() >= end) return;
+    await clock.sleep(1_000, signal);
+  }
 }
 
 function drainInputOf(rke: RkeConfig): DrainInput {

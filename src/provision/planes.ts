@@ -13,7 +13,7 @@ import {
   writeKeyOf,
   type ProviderFile,
 } from '../encryption/configuration.ts';
-import { providerFlag, providerPath } from '../encryption/world.ts';
+import { providerFlag, providerPath, providerPathOf } from '../encryption/world.ts';
 import { TsrkeError } from '../errors.ts';
 import { healthyMembers } from '../etcd/membership.ts';
 import type { EtcdMembership, NodeName, Report } from '../ports.ts';
@@ -163,7 +163,7 @@ export interface StageRun {
   readonly objects: NodeObjects;
   readonly report: Report;
   readonly signal: AbortSignal;
-  hold(signal: AbortSignal): Promise<void>;
+  readonly hold: (signal: AbortSignal) => Promise<void>;
 }
 
 export function sourcesOf({ wish: { bundle }, rke }: Planes, links: Links): LookSources {
@@ -292,6 +292,35 @@ function notAsWanted({ title }: Stage, lines: readonly string[]): TsrkeError {
   });
 }
 
+/**
+ * What the state says of files that servers have loaded, also for those that stages have started anew: one that found
+ * the bytes of before on its disk, or those that it was made with, has loaded them. `done`: what stages have done.
+ */
+export async function withStartedAnew(
+  state: ClusterState,
+  { rke, wish: { encryption } }: Planes,
+  { runtime, files }: Pick<Links, 'runtime' | 'files'>,
+  done: readonly string[],
+  signal: AbortSignal,
+): Promise<ClusterState> {
+  const started = rke.nodes
+    .map(nameOf)
+    .filter((name) => done.some((line) => line.startsWith(`${name}: `) && /\bkube-apiserver\b/.test(line)));
+  const made = encryption.first && hashOf(encryption.first.file.text);
+  const records = await Promise.all(
+    started.map(async (name) => {
+      const container = await runtime.apiserver(name, signal);
+      const path = container && providerPathOf(container.args);
+      const sha256 = path === undefined ? undefined : (await files.read(name, path, signal))?.sha256;
+      const known = state.tsrke.loaded[name]?.sha256 ?? made;
+      if (container === undefined || sha256 === undefined || sha256 !== known) return [];
+      return [[name, { startedAt: container.startedAt, sha256 }] as const];
+    }),
+  );
+  const loaded = { ...state.tsrke.loaded, ...Object.fromEntries(records.flat()) };
+  return { ...state, tsrke: { ...state.tsrke, loaded } };
+}
+
 /** What is in force, as the state has it; no entries: off. */
 export function fileInForce(state: ClusterState): ProviderFile {
   const text = state.document.currentState?.encryptionConfig ?? '';
@@ -300,7 +329,7 @@ export function fileInForce(state: ClusterState): ProviderFile {
 
 /** Whether the state says something else than cluster.yml, beside encryption. */
 export function isRecordedConfig(config: ClusterConfig, recorded: RkeConfig): boolean {
-  return differences(config, recorded as unknown as Record<string, unknown>).length === 0;
+  return differences(config, recorded).length === 0;
 }
 
 /** Whether the copy in the cluster is itself stored encrypted, so that it may carry keys. */

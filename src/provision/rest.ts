@@ -21,6 +21,7 @@ import {
   runStages,
   sourcesOf,
   withPlanes,
+  withStartedAnew,
   type Planes,
 } from './planes.ts';
 import { expectFit } from './preflight.ts';
@@ -79,21 +80,21 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
     objects: nodeObjects({ config, planes, links, sight, signal }),
     report,
     signal,
-    hold: world.hold,
+    hold: (each: AbortSignal) => world.hold(each),
   };
   const granted = await grantNodes({ config, planes, links, sight, report, signal });
   const { done, sight: last } = await runStages(run, (stage) => stage);
   const told = await addObjects({ config, planes, links, sight: last, report, signal });
-  await world.save(
-    withPlanes(stateIn(store), ['desiredState', 'currentState'], planes.rke, bundle),
-    mayHoldKeys(state),
-    signal,
-  );
+  state = withPlanes(stateIn(store), ['desiredState', 'currentState'], planes.rke, bundle);
+  state = await withStartedAnew(state, planes, links, done, signal);
+  await world.save(state, mayHoldKeys(state), signal);
   await keepKubeconfig(config, planes);
   expectAllReached(last);
-  return isNew
-    ? `cluster ${config.name} is there: ${counted(planes.rke.nodes.length, 'node')}`
-    : `${counted(granted + done.length + told, 'change')} on ${counted(planes.rke.nodes.length, 'node')}`;
+  const nodes = counted(planes.rke.nodes.length, 'node');
+  if (isNew) return `cluster ${config.name} is there: ${nodes}`;
+  const changes = granted + done.length + told;
+  // What cluster.yml says otherwise than the state may be the way to a node, which changes nothing there.
+  return changes === 0 ? undefined : `${counted(changes, 'change')} on ${nodes}`;
 }
 
 /** What a run and a look ahead plan with. */
@@ -125,6 +126,7 @@ function expectAllReached({ unreached }: ClusterSight): void {
         next: 'make it reachable and run the same command again, or take it out of cluster.yml to remove it from the cluster',
       }),
   );
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors);
+  const [first, ...others] = errors;
+  if (first === undefined) return;
+  throw others.length === 0 ? first : new AggregateError(errors);
 }

@@ -238,12 +238,13 @@ host_containerd() { # folder, whether it has the images of pods
   fi
 }
 
-containerd_config() { # root, state, socket
+containerd_config() { # root, state, socket, one more plugin that is not wanted…
+  local unwanted=(snapshotter.v1.aufs snapshotter.v1.btrfs snapshotter.v1.devmapper snapshotter.v1.zfs "${@:4}")
   cat <<CONF
 version = 2
 root = "$1"
 state = "$2"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+disabled_plugins = [$(printf '"io.containerd.%s", ' "${unwanted[@]}")]
 [grpc]
 address = "$3"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -361,7 +362,8 @@ prepare_docker() { # target: a data folder with the images loaded
 prepare_containerd() { # target: a data folder with the images of pods
   local dir=$1.tmp$$
   mkdir -p "$dir/data"
-  containerd_config "$dir/data" "$dir/state" "$dir/sock" >"$dir/containerd.toml"
+  # Those two make folders in /etc/cni and /opt, which are the machine's here.
+  containerd_config "$dir/data" "$dir/state" "$dir/sock" grpc.v1.cri internal.v1.opt >"$dir/containerd.toml"
   # Images are unpacked by mounting them.
   unshare --mount --fork --pid --kill-child bash -ec "
     mount --make-rprivate /

@@ -168,6 +168,8 @@ export class MemoryLab {
   tampered = false;
   /** No Secret was ever to be written in plain form. */
   readonly #neverPlain: boolean;
+  /** Lines of cluster.yml outside of services. */
+  readonly #more: readonly string[];
   #checked = '';
   /** Of all runs so far that may still have effects to come. */
   readonly runs: Effects[] = [];
@@ -180,6 +182,7 @@ export class MemoryLab {
     }));
     const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
     const more = options.bare === true ? withoutPods : [];
+    this.#more = more;
     this.configs = {
       on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])], more),
       off: configFor(nodes, simply(false), more),
@@ -198,7 +201,7 @@ export class MemoryLab {
 
   /** From now on cluster.yml has these lines under services.kube-api, whatever `enabled` says. */
   configure(...kubeApi: readonly string[]): void {
-    const path = configFor(this.model.nodes, kubeApi);
+    const path = configFor(this.model.nodes, kubeApi, this.#more);
     this.configs = { on: path, off: path };
   }
 
