@@ -18,7 +18,6 @@ const before = 'v1.30.4-rancher1-1';
 let lab: Lab;
 let h1: LabHost;
 let h2: LabHost;
-let h3: LabHost;
 /** With all three hosts. */
 let whole: Yaml;
 
@@ -26,7 +25,7 @@ beforeAll(async () => {
   lab = await openLab({ hosts: 3, bare: true });
   const [first, second, third] = lab.hosts;
   if (first === undefined || second === undefined || third === undefined) throw new Error('no three hosts');
-  [h1, h2, h3] = [first, second, third];
+  [h1, h2] = [first, second];
   whole = load(readFileSync(lab.config, 'utf8')) as Yaml;
 });
 
