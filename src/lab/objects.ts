@@ -42,16 +42,15 @@ export class Objects {
 
   /** Throws KubeRefusal 404, or 500 where the value cannot be read. */
   get(kind: Kind, namespace: string, name: string): Found {
-    const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
-    if (stored === undefined) throw notFound(kind, name);
-    return this.#open(kind, stored, (reason) => reason);
+    const found = this.find(kind, namespace, name);
+    if (found === undefined) throw notFound(kind, name);
+    return found;
   }
 
-  /** As `get`; undefined where there is none. */
+  /** undefined: not there. Throws KubeRefusal 500 where the value cannot be read. */
   find(kind: Kind, namespace: string, name: string): Found | undefined {
     const stored = this.#etcd.get(etcdKeyOf(kind, namespace, name));
-    if (stored === undefined) throw notFound(kind, name);
-    return this.#open(kind, stored, (reason) => reason);
+    return stored === undefined ? undefined : this.#open(kind, stored, (reason) => reason);
   }
 
   create(kind: Kind, namespace: string, object: KubeObject): KubeObject {
