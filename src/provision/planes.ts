@@ -124,7 +124,10 @@ export async function bundleFor(
   return { bundle: await issue(certified, bundle, changes), isNew: true };
 }
 
-/** Both halves of the state, or one of them, with this configuration and these certificates. */
+/**
+ * Both halves of the state, or one of them, with this configuration and these certificates. What belongs to encryption
+ * stays as its engine has written it, which is not always what cluster.yml says: see record.ts.
+ */
 export function withPlanes(
   state: ClusterState,
   halves: readonly ('desiredState' | 'currentState')[],
@@ -134,12 +137,12 @@ export function withPlanes(
   const { document } = state;
   const next = Object.fromEntries(
     halves.map((half) => {
-      const { rkeConfig: _old, certificatesBundle: _former, ...rest } = document[half] ?? {};
+      const { rkeConfig, certificatesBundle: _former, ...rest } = document[half] ?? {};
       // RKE's order of fields.
       return [
         half,
         {
-          rkeConfig: rke as unknown as JsonObject,
+          rkeConfig: withEncryptionOf(rkeConfig, rke),
           certificatesBundle: bundleForState(bundle),
           ...rest,
         },
@@ -147,6 +150,24 @@ export function withPlanes(
     }),
   );
   return { ...state, document: { ...document, ...next } };
+}
+
+function withEncryptionOf(former: JsonObject | undefined, rke: RkeConfig): JsonObject {
+  const wanted = rke as unknown as JsonObject;
+  const before = kubeApiOf(former);
+  if (before === undefined) return wanted;
+  const { secretsEncryptionConfig: _asked, extraBinds: _binds, ...others } = kubeApiOf(wanted) ?? {};
+  const { secretsEncryptionConfig, extraBinds } = before;
+  const kubeApi: JsonObject = {
+    ...others,
+    ...(secretsEncryptionConfig !== undefined && { secretsEncryptionConfig }),
+    ...(extraBinds !== undefined && { extraBinds }),
+  };
+  return { ...wanted, services: { ...(wanted['services'] as JsonObject), kubeApi } };
+}
+
+function kubeApiOf(rke: JsonObject | undefined): JsonObject | undefined {
+  return (rke?.['services'] as JsonObject | undefined)?.['kubeApi'] as JsonObject | undefined;
 }
 
 /** Where Kubernetes is not to be told of anything. */
