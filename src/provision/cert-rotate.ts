@@ -1,6 +1,5 @@
 /** `tsrke cert rotate`: new certificates to all nodes, and whoever reads them started again, one node after the other. */
 import { setMaxListeners } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { bundleIn, type Bundle } from '../certificates/bundle.ts';
 import { certifiedClusterOf } from '../certificates/cluster.ts';
 import { carryOut as issue } from '../certificates/issue.ts';
@@ -9,8 +8,8 @@ import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Move, Stage } from '../planes/plan.ts';
 import { fileStore, stateIn } from '../state/store.ts';
-import { connectCluster } from './cluster.ts';
-import { writeKubeconfig } from './get-files.ts';
+import { accessOf, connectCluster } from './cluster.ts';
+import { readIfThere, writeKubeconfig } from './get-files.ts';
 import { lent, linkOverSsh } from './links.ts';
 import { everyNode } from './members.ts';
 import {
@@ -25,7 +24,6 @@ import {
   withStartedAnew,
 } from './planes.ts';
 import type { UpOptions, UpSurroundings } from './up.ts';
-import { accessOf } from './cluster.ts';
 
 export interface RotateCertificatesOptions extends UpOptions {
   readonly rotation: Rotation;
@@ -119,18 +117,10 @@ async function renewKubeconfig(path: string, former: Bundle, bundle: Bundle): Pr
   if (readIfThere(path)?.trim() === before) await writeKubeconfig(path, now);
 }
 
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
-function sentenceOf(former: Bundle, bundle: Bundle, done: readonly string[]): string {
+function sentenceOf(former: Bundle, bundle: Bundle, done: readonly Move[]): string {
   const names = Object.keys(bundle).filter(
     (name) => bundle[name]?.certificatePEM !== former[name]?.certificatePEM,
   );
-  const restarts = done.filter((line) => line.includes(': restart ')).length;
+  const restarts = done.filter(({ kind }) => kind === 'restart').length;
   return `${names.length} certificates are new (${names.join(', ')}): ${restarts} restarts`;
 }

@@ -232,7 +232,7 @@ async function answers(address: string, port: number): Promise<boolean> {
   }
 }
 
-function readIfThere(path: string): string | undefined {
+export function readIfThere(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch {

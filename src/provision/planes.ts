@@ -19,7 +19,7 @@ import { healthyMembers } from '../etcd/membership.ts';
 import type { EtcdMembership, NodeName, Report } from '../ports.ts';
 import { carryOut, sightsOf, type NodeObjects } from '../planes/carry-out.ts';
 import { lookAtNodes, type LookSources } from '../planes/look.ts';
-import { describeMove, stagesOf, type Stage } from '../planes/plan.ts';
+import { describeMove, stagesOf, type Move, type Stage } from '../planes/plan.ts';
 import type { EtcdWorld } from '../planes/join.ts';
 import { viewOf } from '../planes/members.ts';
 import { hashOf } from '../planes/files.ts';
@@ -222,14 +222,13 @@ function etcdWorld(
 }
 
 /**
- * Looks, carries out the first stage, looks again, until nothing is left. Resolves to
- * what was done, a line each. Throws NOT_AS_WANTED where a stage changes nothing. `narrow`: what of a stage is to be done.
+ * Looks, carries out the first stage, looks again, until nothing is left. Resolves to what was done. Throws NOT_AS_WANTED where a stage changes nothing. `narrow`: what of a stage is to be done.
  */
 export async function runStages(
   { planes, links, objects, report, signal, hold }: StageRun,
   narrow: (stage: Stage) => Stage | undefined,
-): Promise<{ readonly done: readonly string[]; readonly sight: ClusterSight }> {
-  const done: string[] = [];
+): Promise<{ readonly done: readonly Move[]; readonly sight: ClusterSight }> {
+  const done: Move[] = [];
   const tried = new Set<string>();
   const sources = sourcesOf(planes, links);
   let unread = planes.wish.unread;
@@ -272,7 +271,7 @@ export async function runStages(
         delivered.set(move.node, files);
       }
     }
-    done.push(...lines);
+    done.push(...stage.lanes.flat());
   }
 }
 
@@ -321,12 +320,11 @@ export async function withStartedAnew(
   state: ClusterState,
   { rke, wish: { encryption } }: Planes,
   { runtime, files }: Pick<Links, 'runtime' | 'files'>,
-  done: readonly string[],
+  done: readonly Move[],
   signal: AbortSignal,
 ): Promise<ClusterState> {
-  const started = rke.nodes
-    .map(nameOf)
-    .filter((name) => done.some((line) => line.startsWith(`${name}: `) && /\bkube-apiserver\b/.test(line)));
+  const servers = done.filter((move) => 'container' in move && move.container.name === 'kube-apiserver');
+  const started = rke.nodes.map(nameOf).filter((name) => servers.some(({ node }) => node === name));
   const made = encryption.first && hashOf(encryption.first.file.text);
   const records = await Promise.all(
     started.map(async (name) => {
