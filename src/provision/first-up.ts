@@ -4,6 +4,7 @@ import type { Bundle } from '../certificates/bundle.ts';
 import type { ClusterConfig } from '../config/load.ts';
 import type { RkeConfig } from '../config/rke-config.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
+import { withFinished } from '../encryption/apply.ts';
 import { film, noFile, renderProviderFile, type ProviderFile } from '../encryption/configuration.ts';
 import { namedKey, newKey } from '../encryption/key.ts';
 import { definitionOf } from '../encryption/kms/containers.ts';
@@ -143,15 +144,9 @@ async function makeControlPlane(
   const run = { planes, links, objects: noObjects, report, signal, hold: () => Promise.resolve() };
   const firstPlanes = new Set(['all', 'etcd', 'controlplane']);
   await runStages(run, (stage) => (firstPlanes.has(stage.plane) ? stage : undefined));
-  state = withPlanes(state, ['currentState'], rke, bundle);
+  state = withFinished(file, withPlanes(state, ['currentState'], rke, bundle), links.clock.now());
   if (file.entries.length > 0) {
-    const { desiredState, currentState } = state.document;
-    const encryptionConfig = desiredState?.encryptionConfig ?? '';
-    state = {
-      ...state,
-      document: { ...state.document, currentState: { ...currentState, encryptionConfig } },
-      tsrke: { ...state.tsrke, loaded: await loadedOn(planes, links, signal) },
-    };
+    state = { ...state, tsrke: { ...state.tsrke, loaded: await loadedOn(planes, links, signal) } };
   }
   return await saved(state, store, links);
 }
@@ -216,23 +211,27 @@ async function makePlugins(
 
 /** Throws NODE_UNREACHABLE and STATE_MISSING. */
 export function expectPlannable(found: ClusterState | undefined, sight: ClusterSight, where: string): void {
-  expectAllReached(sight.unreached);
+  expectAllReached(sight.unreached, reachFirst);
   if (found === undefined) expectBare(sight.nodes, where);
 }
 
-/** Throws NODE_UNREACHABLE. */
-export function expectAllReached(unreached: ReadonlyMap<string, string>): void {
+/** `outcome`: what became of all else. Throws NODE_UNREACHABLE. */
+export function expectAllReached(
+  unreached: ReadonlyMap<string, string>,
+  { outcome, next }: { readonly outcome?: string; readonly next: string },
+): void {
   const errors = [...unreached].map(
     ([node, why]) =>
-      new TsrkeError('NODE_UNREACHABLE', why, {
-        node,
-        next: 'see that it can be reached over SSH, then run the same command again; nothing was touched',
-      }),
+      new TsrkeError('NODE_UNREACHABLE', outcome === undefined ? why : `${why}; ${outcome}`, { node, next }),
   );
   const [first, ...others] = errors;
   if (first === undefined) return;
   throw others.length === 0 ? first : new AggregateError(errors);
 }
+
+export const reachFirst = {
+  next: 'see that it can be reached over SSH, then run the same command again; nothing was touched',
+};
 
 /** Without a state file nobody has the keys and certificates of what runs there. Throws STATE_MISSING. */
 function expectBare(nodes: readonly NodeSight[], where: string): void {

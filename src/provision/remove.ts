@@ -13,7 +13,7 @@ import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore, type StateStore } from '../state/store.ts';
 import { counted } from '../words.ts';
 import { accessOf } from './cluster.ts';
-import { expectAllReached } from './first-up.ts';
+import { expectAllReached, reachFirst } from './first-up.ts';
 import { linkOverSsh, type Link } from './links.ts';
 import { everyNode } from './members.ts';
 import { noObjects } from './planes.ts';
@@ -67,7 +67,7 @@ export async function remove(
           signal,
         ),
       );
-      expectAllReached(sight.unreached);
+      expectAllReached(sight.unreached, reachFirst);
       const all = [...sight.nodes, ...sight.leaving];
       const containers = all.reduce((sum, { services }) => sum + services.size, 0);
       const what = `${counted(containers, 'container')} on ${counted(all.length, 'host')}, and all data of this cluster there`;

@@ -1,14 +1,13 @@
 /** After encryption: whatever else of the cluster differs from cluster.yml, and what Kubernetes is told of it. */
 import { existsSync } from 'node:fs';
 import { kubeconfigPathOf, type ClusterConfig } from '../config/load.ts';
-import { TsrkeError } from '../errors.ts';
 import { lookAtNodes } from '../planes/look.ts';
 import { stagesOf } from '../planes/plan.ts';
 import { previewOf } from '../planes/preview.ts';
-import type { ClusterSight } from '../planes/sight.ts';
 import { stateIn, type StateStore } from '../state/store.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import type { Cluster } from './cluster.ts';
+import { expectAllReached } from './first-up.ts';
 import { writeKubeconfig } from './get-files.ts';
 import type { Links } from './links.ts';
 import { addObjects, grantNodes, lookAtObjects, nodeObjects } from './objects.ts';
@@ -56,18 +55,14 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   const isIdle = stages.length === 0 && objects.length === 0 && isKnown && !issues;
   if (isIdle && !isNew) {
     options.approveStages?.([]);
-    expectAllReached(sight);
+    expectAllReached(sight.unreached, reachLater);
     return undefined;
   }
-  if (!isNew)
-    options.approveStages?.(
-      previewOf(
-        stages,
-        objects.map(({ does }) => does),
-      ),
-    );
-  await expectFit({ planes: asNew, sight, links, isFirst: false, options });
+  // A new cluster's hosts were all checked, and its state saved, before the first of them was touched.
   if (!isNew) {
+    const does = objects.map((each) => each.does);
+    options.approveStages?.(previewOf(stages, does));
+    await expectFit({ planes, sight, links, isFirst: false, options });
     state = await world.save(
       withPlanes(state, ['desiredState'], planes.rke, bundle),
       mayHoldKeys(state),
@@ -89,7 +84,7 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   state = await withStartedAnew(state, planes, links, done, signal);
   await world.save(state, mayHoldKeys(state), signal);
   await keepKubeconfig(config, planes);
-  expectAllReached(last);
+  expectAllReached(last.unreached, reachLater);
   const nodes = counted(planes.rke.nodes.length, 'node');
   if (isNew) return `cluster ${config.name} is there: ${nodes}`;
   const changes = granted + done.length + told;
@@ -117,16 +112,8 @@ async function keepKubeconfig(config: ClusterConfig, { wish: { bundle } }: Plane
   await writeKubeconfig(path, text);
 }
 
-/** Throws NODE_UNREACHABLE for nodes of cluster.yml on which nothing could be done. */
-function expectAllReached({ unreached }: ClusterSight): void {
-  const errors = [...unreached].map(
-    ([node, why]) =>
-      new TsrkeError('NODE_UNREACHABLE', `${why}; all other nodes are as cluster.yml has them`, {
-        node,
-        next: 'make it reachable and run the same command again, or take it out of cluster.yml to remove it from the cluster',
-      }),
-  );
-  const [first, ...others] = errors;
-  if (first === undefined) return;
-  throw others.length === 0 ? first : new AggregateError(errors);
-}
+/** Of nodes of cluster.yml on which nothing could be done. */
+const reachLater = {
+  outcome: 'all other nodes are as cluster.yml has them',
+  next: 'make it reachable and run the same command again, or take it out of cluster.yml to remove it from the cluster',
+};
