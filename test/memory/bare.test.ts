@@ -18,6 +18,7 @@ import { dockerHostOf } from '../../src/services/cluster.ts';
 import type { Container, ServiceName } from '../../src/services/container.ts';
 import { driftOf } from '../../src/services/drift.ts';
 import { filesOf, servicesOf } from '../../src/services/services.ts';
+import { linksInto } from './lab-links.ts';
 import { silent } from './silent.ts';
 
 const { signal } = new AbortController();
@@ -322,17 +323,7 @@ describe('a cluster', () => {
 
   it('waits for a network plugin where the hosts have none', async () => {
     model = new LabModel({ nodes: hosts, clock, bare: true, hasNetwork: false });
-    links = labLink(
-      model,
-      new Effects({ clock }),
-    )({
-      config: { raw: {} } as never,
-      nodes: [],
-      ca: '',
-      admin: { cert: '', key: '' },
-      hostKeys: {},
-      report: silent,
-    });
+    links = linksInto(model, clock);
     await deliver('cp-1');
     await make('cp-1', everything, (each) => (each.name === 'etcd' ? founds(['cp-1'])(each) : each));
     clock.advance(5_000);

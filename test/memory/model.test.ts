@@ -9,12 +9,10 @@ import { endpointAddresses, identityLeases } from '../../src/kube/members.ts';
 import { loadedHashOf, metricsOf } from '../../src/kube/metrics.ts';
 import { readiness, serverVersion } from '../../src/kube/ready.ts';
 import { VirtualClock } from '../../src/lab/clock.ts';
-import { Effects } from '../../src/lab/faults.ts';
-import { labLink } from '../../src/lab/link.ts';
 import { LabModel, type ModelOptions } from '../../src/lab/model.ts';
 import type { KubeApi } from '../../src/ports.ts';
 import type { Links } from '../../src/provision/links.ts';
-import { silent } from './silent.ts';
+import { linksInto } from './lab-links.ts';
 
 const nodes = [1, 2, 3].map((i) => ({ name: `cp-${i}`, address: `198.51.100.${10 + i}` }));
 const signal = new AbortController().signal;
@@ -33,17 +31,7 @@ let kube: KubeApi;
 function open(options: Partial<ModelOptions> = {}): void {
   clock = new VirtualClock();
   model = new LabModel({ nodes, clock, minor: 34, providerFile: file, ...options });
-  links = labLink(
-    model,
-    new Effects({ clock }),
-  )({
-    config: { raw: {} } as never,
-    nodes: [],
-    ca: '',
-    admin: { cert: '', key: '' },
-    hostKeys: {},
-    report: silent,
-  });
+  links = linksInto(model, clock);
   ({ kube } = links);
 }
 
