@@ -16,6 +16,7 @@ import type {
 } from '../ports.ts';
 import { dockerHostOf, imageOf, serviceInput, type ClusterWish } from '../services/cluster.ts';
 import type { Container, ServiceName } from '../services/container.ts';
+import { etcdContainer } from '../services/etcd.ts';
 import { expectSpare, expel, join, type EtcdWorld } from './join.ts';
 import { describeMove, type Move, type Stage } from './plan.ts';
 import { nameOf, type NodeSight } from './sight.ts';
@@ -211,15 +212,26 @@ async function joinEtcd(
   const { image, onHost } = placeOf(carried, node);
   await world.services.needImage(node, image, signal);
   const path = onHost('/var/lib/etcd');
-  const start = async (made: Container) => {
+  const start = async (initialCluster?: readonly string[]) => {
+    const made = initialCluster === undefined ? container : memberOf(sight, carried.wish, initialCluster);
     await world.services.needImage(node, made.image, signal);
     await ownData(made, carried, node, signal);
     await world.services.create(node, made, signal);
   };
   const isBlank = !(await world.hostFiles.holdsAnything(node, { image, path }, signal));
   const isThere = sight.services.has('etcd');
-  await join({ node: sight.node, container, isThere, isBlank, start, task }, world.etcd, signal);
+  await join({ node: sight.node, isThere, isBlank, start, task }, world.etcd, signal);
   await expectWell(node, container, carried, task, signal);
+}
+
+/** etcd joins by exactly this list. */
+function memberOf(
+  { node, info }: NodeSight,
+  wish: ClusterWish,
+  initialCluster: readonly string[],
+): Container {
+  const joins = { ...wish, joining: new Set([node.address]), initialCluster };
+  return etcdContainer(serviceInput(node, dockerHostOf(info, nameOf(node)), joins));
 }
 
 /** The old one comes back where the new one is not well. */

@@ -1,15 +1,14 @@
 /** A node joins etcd, or leaves it: by the rules of membership-change.ts, asked anew after each change. */
 import {
-  nextMembershipChange,
+  etcdNodeOf,
   mayRestart,
+  nextMembershipChange,
   type MembershipChange,
   type MembershipView,
 } from '../etcd/membership-change.ts';
-import { etcdNodeOf } from '../etcd/membership-change.ts';
 import { TsrkeError } from '../errors.ts';
 import type { RkeNode } from '../config/rke-config.ts';
 import type { Clock, EtcdMembership, NodeName, TaskReport } from '../ports.ts';
-import type { Container } from '../services/container.ts';
 import { nameOf } from './sight.ts';
 
 export interface EtcdWorld {
@@ -21,13 +20,12 @@ export interface EtcdWorld {
 
 export interface Joining {
   readonly node: RkeNode;
-  readonly container: Container;
   /** There is a container of etcd on the node. */
   readonly isThere: boolean;
   /** Nothing is in etcd's data folder. */
   readonly isBlank: boolean;
-  /** Makes its container and starts it; it need not be well yet. */
-  start(container: Container): Promise<void>;
+  /** Makes its container and starts it; it need not be well yet. `initialCluster`: it joins a cluster of these members. */
+  start(initialCluster?: readonly string[]): Promise<void>;
   readonly task: TaskReport;
 }
 
@@ -37,7 +35,7 @@ const pause = 500;
 
 /** Resolves once the node's member has a vote. Throws ETCD. */
 export async function join(joining: Joining, etcd: EtcdWorld, signal: AbortSignal): Promise<void> {
-  const { node, container, task } = joining;
+  const { node, task } = joining;
   let { isThere, isBlank } = joining;
   const name = nameOf(node);
   const { peerUrl } = etcdNodeOf(node);
@@ -48,7 +46,7 @@ export async function join(joining: Joining, etcd: EtcdWorld, signal: AbortSigna
     const isMember = member !== undefined && member.name !== '' && !(isBlank && !isThere);
     if (isMember && !isThere) {
       // Its data are there, and it goes on with them.
-      await joining.start(container);
+      await joining.start();
       isThere = true;
       continue;
     }
@@ -72,7 +70,7 @@ export async function join(joining: Joining, etcd: EtcdWorld, signal: AbortSigna
           break;
         }
         task.progress('starting etcd');
-        await joining.start(joined(container, change.initialCluster));
+        await joining.start(change.initialCluster);
         isThere = true;
         isBlank = false;
         break;
@@ -93,18 +91,6 @@ function isOf(
 ): boolean {
   if (change.kind !== 'remove') return change.node === name;
   return members.find(({ id }) => id === change.id)?.peerUrls.includes(peerUrl) === true;
-}
-
-/** etcd joins by exactly this list. */
-function joined(container: Container, initialCluster: readonly string[]): Container {
-  const command = (container.command ?? []).map((word) =>
-    word.startsWith('--initial-cluster=')
-      ? `--initial-cluster=${initialCluster.join()}`
-      : word.startsWith('--initial-cluster-state=')
-        ? '--initial-cluster-state=existing'
-        : word,
-  );
-  return { ...container, command };
 }
 
 /** The member of this address leaves; none there is fine. Throws ETCD where the others could not go on without it. */

@@ -143,7 +143,7 @@ interface UpgradeStrategy {
 }
 
 function strategyOf(rke: RkeConfig): UpgradeStrategy {
-  return (rke['upgradeStrategy'] ?? {});
+  return rke['upgradeStrategy'] ?? {};
 }
 
 /** RKE's rule: a part of all is rounded down, at least one, at most 50; nodes that are away count. */
