@@ -4,13 +4,13 @@ import { bundleIn, type Bundle } from '../certificates/bundle.ts';
 import { certifiedClusterOf } from '../certificates/cluster.ts';
 import { carryOut as issue } from '../certificates/issue.ts';
 import { rotationFor, type Rotation } from '../certificates/rotation.ts';
-import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
+import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Move, Stage } from '../planes/plan.ts';
-import { fileStore, stateIn } from '../state/store.ts';
-import { accessOf, connectCluster } from './cluster.ts';
+import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
+import { accessOf, withCluster, type Cluster } from './cluster.ts';
 import { readIfThere, writeKubeconfig } from './get-files.ts';
-import { lent, linkOverSsh } from './links.ts';
+import { linkOverSsh, withLinks, type Links } from './links.ts';
 import { everyNode } from './members.ts';
 import {
   changedFiles,
@@ -40,61 +40,57 @@ export async function rotateCertificates(
     link: linkOverSsh,
   },
 ): Promise<string> {
-  const { report, signal, rotation } = options;
+  const { report, signal } = options;
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
-  const unlock = store.lock(new Date());
-  try {
-    const found = stateIn(store);
-    const nodes = everyNode(config, found);
-    const access = accessOf(found, store.where);
-    const links = link({ config, nodes, ...access, hostKeys: found.tsrke.hostKeys, report });
-    try {
-      const cluster = await connectCluster({ config, state: found, store, report, signal }, () =>
-        lent(links),
-      );
-      try {
-        const { world } = cluster;
-        const rke = recordedConfig(cluster.state);
-        if (rke === undefined) throw neverUp(store.where);
-        const former = bundleIn(cluster.state.document.currentState?.certificatesBundle ?? {});
-        const held = bundleIn(cluster.state.document.desiredState?.certificatesBundle ?? {});
-        const isOpen = changedFiles(former, held).length > 0;
-        if (isOpen)
-          report.note('info', 'a change of certificates that was cut off is finished; no new one is begun');
-        const certified = certifiedClusterOf(rke, config.path);
-        const bundle = isOpen
-          ? held
-          : await issue(certified, held, rotationFor(certified, held, rotation, world.clock.now()));
-        const state = await world.save(
-          withPlanes(cluster.state, ['desiredState'], rke, bundle),
-          mayHoldKeys(cluster.state),
-          signal,
-        );
-        const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
-        const run = {
-          planes,
-          links,
-          objects: noObjects,
-          report,
-          signal,
-          hold: (each: AbortSignal) => world.hold(each),
-        };
-        const { done } = await runStages(run, onlyCertificates);
-        const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
-        const rotated = await withStartedAnew(renewed, planes, links, done, signal);
-        await world.save(rotated, mayHoldKeys(rotated), signal);
-        await renewKubeconfig(kubeconfigPathOf(config.path), former, bundle);
-        return sentenceOf(former, bundle, done);
-      } finally {
-        await cluster.close();
-      }
-    } finally {
-      await links.close();
-    }
-  } finally {
-    unlock();
+  return await locked(store, async () => {
+    const state = stateIn(store);
+    const nodes = everyNode(config, state);
+    const access = accessOf(state, store.where);
+    const { hostKeys } = state.tsrke;
+    return await withLinks(link, { config, nodes, ...access, hostKeys, report }, async (links) =>
+      withCluster({ config, state, store, report, signal }, links, (cluster) =>
+        rotate({ config, cluster, links, store, options }),
+      ),
+    );
+  });
+}
+
+interface Rotating {
+  readonly config: ClusterConfig;
+  readonly cluster: Cluster;
+  readonly links: Links;
+  readonly store: StateStore;
+  readonly options: RotateCertificatesOptions;
+}
+
+async function rotate({ config, cluster, links, store, options }: Rotating): Promise<string> {
+  const { report, signal, rotation } = options;
+  const { world } = cluster;
+  const { currentState, desiredState } = cluster.state.document;
+  const rke = recordedConfig(cluster.state);
+  if (rke === undefined) throw neverUp(store.where);
+  const [former, held] = [currentState, desiredState].map((half) => bundleIn(half?.certificatesBundle ?? {}));
+  if (former === undefined || held === undefined) throw neverUp(store.where);
+  const isOpen = changedFiles(former, held).length > 0;
+  if (isOpen) {
+    report.note('info', 'a change of certificates that was cut off is finished; no new one is begun');
   }
+  const certified = certifiedClusterOf(rke, config.path);
+  const bundle = isOpen
+    ? held
+    : await issue(certified, held, rotationFor(certified, held, rotation, world.clock.now()));
+  const wanted = withPlanes(cluster.state, ['desiredState'], rke, bundle);
+  const state = await world.save(wanted, mayHoldKeys(cluster.state), signal);
+  const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
+  const hold = (each: AbortSignal) => world.hold(each);
+  const run = { planes, links, objects: noObjects, report, signal, hold };
+  const { done } = await runStages(run, onlyCertificates);
+  const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
+  const rotated = await withStartedAnew(renewed, planes, links, done, signal);
+  await world.save(rotated, mayHoldKeys(rotated), signal);
+  await renewKubeconfig(kubeconfigPathOf(config.path), former, bundle);
+  return sentenceOf(former, bundle, done);
 }
 
 /** Whatever else differs on the nodes was not asked for. */

@@ -12,7 +12,7 @@ import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
 import type { StateStore } from '../state/store.ts';
-import { linkOverSsh, type Link, type LinkOptions, type Links } from './links.ts';
+import { lent, linkOverSsh, type Link, type LinkOptions, type Links } from './links.ts';
 import { ClusterLock } from './lock.ts';
 import { candidates, members } from './members.ts';
 import { recordedBinds } from './record.ts';
@@ -120,6 +120,20 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+/** Over links that are open already; they stay open. Throws as `connectCluster`. */
+export async function withCluster<T>(
+  options: ConnectOptions,
+  links: Links,
+  work: (cluster: Cluster) => Promise<T>,
+): Promise<T> {
+  const cluster = await connectCluster(options, () => lent(links));
+  try {
+    return await work(cluster);
+  } finally {
+    await cluster.close();
   }
 }
 

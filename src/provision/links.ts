@@ -73,6 +73,20 @@ export interface Links {
 
 export type Link = (options: LinkOptions) => Links;
 
+/** Opens them for `work`, and closes them whatever becomes of it. */
+export async function withLinks<T>(
+  link: Link,
+  options: LinkOptions,
+  work: (links: Links) => Promise<T>,
+): Promise<T> {
+  const links = link(options);
+  try {
+    return await work(links);
+  } finally {
+    await links.close();
+  }
+}
+
 /** For somebody who would close them. */
 export function lent(links: Links): Links {
   return { ...links, close: () => Promise.resolve() };

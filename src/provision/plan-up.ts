@@ -8,7 +8,7 @@ import { previewOf } from '../planes/preview.ts';
 import { fileStore } from '../state/store.ts';
 import { connectCluster } from './cluster.ts';
 import { beginCluster, expectPlannable, isBegun } from './first-up.ts';
-import { lent, linkOverSsh } from './links.ts';
+import { lent, linkOverSsh, withLinks } from './links.ts';
 import { everyNode } from './members.ts';
 import { lookAtObjects, objectsOfNew } from './objects.ts';
 import { planChange, type PlanOptions } from './plan.ts';
@@ -34,9 +34,9 @@ export async function planUp(
   const begun = await beginCluster({ config, wanted, found, store, options });
   const { state, access, file } = begun;
   const nodes = everyNode(config, state);
-  const links = link({ config, nodes, ...access, hostKeys: state.tsrke.hostKeys, report: quiet(report) });
-  const now = links.clock.now();
-  try {
+  const linked = { config, nodes, ...access, hostKeys: state.tsrke.hostKeys, report: quiet(report) };
+  return await withLinks(link, linked, async (links) => {
+    const now = links.clock.now();
     if (isBegun(state)) {
       const connect: typeof connectCluster = (to) => connectCluster(to, () => lent(links));
       const plan = await planChange({ ...options, action: 'up' }, { store, connect });
@@ -77,7 +77,5 @@ export async function planUp(
       objects: 0,
       world: { state: { serial: state.tsrke.serial, sha256: '' }, wanted: '', nodes: [], stored: {} },
     };
-  } finally {
-    await links.close();
-  }
+  });
 }

@@ -10,13 +10,13 @@ import type { Report } from '../ports.ts';
 import { wishOf } from '../services/cluster.ts';
 import type { ServiceName } from '../services/container.ts';
 import type { ClusterState } from '../state/rkestate.ts';
-import { fileStore, type StateStore } from '../state/store.ts';
+import { fileStore, locked, type StateStore } from '../state/store.ts';
 import { counted } from '../words.ts';
 import { accessOf } from './cluster.ts';
 import { expectAllReached, reachFirst } from './first-up.ts';
-import { linkOverSsh, type Link } from './links.ts';
+import { linkOverSsh, withLinks, type Link } from './links.ts';
 import { everyNode } from './members.ts';
-import { noObjects } from './planes.ts';
+import { noObjects, recordedConfig } from './planes.ts';
 import { bundleIn } from '../certificates/bundle.ts';
 
 export interface RemoveOptions extends LoadOptions {
@@ -48,24 +48,17 @@ export async function remove(
   const { report, signal, confirm } = options;
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
-  const unlock = store.lock(new Date());
-  try {
+  return await locked(store, async () => {
     const found = store.read();
     const state = found ?? nothingKnown;
-    const wish = wishOf(config, false);
-    const recorded = state.document.currentState?.rkeConfig;
     const access =
       found === undefined ? { ca: '', admin: { cert: '', key: '' } } : accessOf(found, store.where);
     const nodes = everyNode(config, state);
-    const links = link({ config, nodes, ...access, hostKeys: state.tsrke.hostKeys, report });
-    try {
+    const { hostKeys } = state.tsrke;
+    return await withLinks(link, { config, nodes, ...access, hostKeys, report }, async (links) => {
+      const wish = wishOf(config, false);
       const sight = await report.task(`look at ${counted(nodes.length, 'host')}`, () =>
-        lookAtNodes(
-          wish.rke,
-          recorded as unknown as typeof wish.rke,
-          { ...links, membership: undefined },
-          signal,
-        ),
+        lookAtNodes(wish.rke, recordedConfig(state), { ...links, membership: undefined }, signal),
       );
       expectAllReached(sight.unreached, reachFirst);
       const all = [...sight.nodes, ...sight.leaving];
@@ -86,12 +79,8 @@ export async function remove(
       for (const stage of stagesOfRemoval(all)) await carryOut(stage, carried, signal);
       await removePlugins(all, links, signal);
       return `${what}: removed${found === undefined ? '' : `; ${putAside(options.configPath)}`}`;
-    } finally {
-      await links.close();
-    }
-  } finally {
-    unlock();
-  }
+    });
+  });
 }
 
 const nothingKnown: ClusterState = {

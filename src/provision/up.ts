@@ -6,12 +6,11 @@
 import { setMaxListeners } from 'node:events';
 import { loadConfig, statePathOf } from '../config/load.ts';
 import type { PlannedStage } from '../encryption/plan-document.ts';
-import { fileStore } from '../state/store.ts';
-import type { StateStore } from '../state/store.ts';
-import { connectCluster } from './cluster.ts';
+import { fileStore, locked, type StateStore } from '../state/store.ts';
+import { withCluster } from './cluster.ts';
 import { change, type EncryptionOptions } from './encryption.ts';
 import { beginCluster, isBegun } from './first-up.ts';
-import { lent, linkOverSsh, type Link } from './links.ts';
+import { linkOverSsh, withLinks, type Link } from './links.ts';
 import { everyNode } from './members.ts';
 import { bringUpRest } from './rest.ts';
 import { wantedOf } from './wanted.ts';
@@ -41,34 +40,18 @@ export async function up(
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
   const wanted = wantedOf(config);
-  const unlock = store.lock(new Date());
-  try {
-    const found = store.read();
-    const begun = await beginCluster({ config, wanted, found, store, options });
+  return await locked(store, async () => {
+    const begun = await beginCluster({ config, wanted, found: store.read(), store, options });
     const nodes = everyNode(config, begun.state);
-    const links = link({ config, nodes, ...begun.access, hostKeys: begun.state.tsrke.hostKeys, report });
-    try {
-      const first = isBegun(begun.state) ? undefined : await begun.first(links);
-      const state = first ?? begun.state;
-      const cluster = await connectCluster({ config, state, store, report, signal }, () => lent(links));
-      try {
+    const { hostKeys } = begun.state.tsrke;
+    return await withLinks(link, { config, nodes, ...begun.access, hostKeys, report }, async (links) => {
+      const isNew = !isBegun(begun.state);
+      const state = isNew ? await begun.first(links) : begun.state;
+      return await withCluster({ config, state, store, report, signal }, links, async (cluster) => {
         const encrypted = await change(config, wanted, cluster, { ...options, action: 'up' });
-        const rest = await bringUpRest({
-          config,
-          cluster,
-          links,
-          store,
-          options,
-          isNew: first !== undefined,
-        });
+        const rest = await bringUpRest({ config, cluster, links, store, options, isNew });
         return rest === undefined ? encrypted : `${rest}; ${encrypted.replace(/^nothing to do: /, '')}`;
-      } finally {
-        await cluster.close();
-      }
-    } finally {
-      await links.close();
-    }
-  } finally {
-    unlock();
-  }
+      });
+    });
+  });
 }

@@ -27,6 +27,16 @@ export function fileStore(path: string): StateStore {
   };
 }
 
+/** One run at a time on this machine: see StateStore.lock. */
+export async function locked<T>(store: StateStore, work: () => Promise<T>): Promise<T> {
+  const unlock = store.lock(new Date());
+  try {
+    return await work();
+  } finally {
+    unlock();
+  }
+}
+
 /** The state of a cluster that exists. Throws STATE_MISSING and STATE_INVALID. */
 export function stateIn(store: StateStore): ClusterState {
   const state = store.read();
