@@ -6,8 +6,8 @@ import { expectOk, parseJson } from './status.ts';
 const endpointsPath = '/api/v1/namespaces/default/endpoints/kubernetes';
 const slicesPath =
   '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes';
-const leasesPath =
-  '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases?labelSelector=apiserver.kubernetes.io%2Fidentity%3Dkube-apiserver';
+export const kubeSystemLeases = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases';
+const leasesPath = `${kubeSystemLeases}?labelSelector=apiserver.kubernetes.io%2Fidentity%3Dkube-apiserver`;
 
 /**
  * Addresses of the apiservers that stand in Endpoints `default/kubernetes`, or, where the server no longer has

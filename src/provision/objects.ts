@@ -20,7 +20,7 @@ import {
   setSchedulable,
 } from '../kube/nodes.ts';
 import type { Server } from '../kube/patient.ts';
-import { endpointAddresses, identityLeases } from '../kube/members.ts';
+import { endpointAddresses, identityLeases, kubeSystemLeases } from '../kube/members.ts';
 import { readiness } from '../kube/ready.ts';
 import type { NodeObjects } from '../planes/carry-out.ts';
 import { nameOf, type ClusterSight } from '../planes/sight.ts';
@@ -215,7 +215,7 @@ export function nodeObjects(ask: ObjectsAsk): NodeObjects {
   };
 }
 
-/** Milliseconds in which other servers have noticed that one is gone: its Endpoints entry has 15 s, its Lease a minute. */
+/** Milliseconds in which other servers have noticed that one is gone: its entry in Endpoints has 15 s. */
 const departLimit = 90_000;
 
 /** Until nothing names its kube-apiserver any more: another run would take it for one that cluster.yml does not name. */
@@ -227,10 +227,14 @@ async function departed(
   const end = clock.now().getTime() + departLimit;
   for (;;) {
     const addresses = await endpointAddresses(kube, asked, signal);
+    // It would count for a minute after its server's end.
     const leases = await identityLeases(kube, asked, signal);
+    const own = leases.filter(({ hostname }) => hostname === node.hostnameOverride);
+    for (const { name } of own) {
+      await kube.request(asked, { method: 'DELETE', path: `${kubeSystemLeases}/${name}` }, signal);
+    }
     const isNamed =
-      [node.address, node.internalAddress].some((each) => addresses.includes(each)) ||
-      leases.some(({ hostname }) => hostname === node.hostnameOverride);
+      own.length > 0 || [node.address, node.internalAddress].some((each) => addresses.includes(each));
     if (!isNamed || clock.now().getTime() >= end) return;
     await clock.sleep(1_000, signal);
   }
