@@ -4,19 +4,15 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ContainerCreateOptions, ContainerInspectInfo } from 'dockerode';
 import { load } from 'js-yaml';
+import type { Bundle, BundleElement } from '../../src/certificates/bundle.ts';
+import { changesFor } from '../../src/certificates/changes.ts';
+import { certifiedClusterOf } from '../../src/certificates/cluster.ts';
+import { carryOut as issue } from '../../src/certificates/issue.ts';
+import type { RkeConfig } from '../../src/config/rke-config.ts';
 import { extraArgs, poll, withExtraArgs, type Lab, type LabHost, type LabOptions } from './lab.ts';
 import { names } from './real-hosts.ts';
 
 const fixtures = join(dirname(dirname(fileURLToPath(import.meta.url))), 'fixtures/rke-1.6.3');
-
-interface Certificate {
-  readonly certificatePEM: string;
-  readonly keyPEM: string;
-  readonly config: string;
-  readonly path: string;
-  readonly keyPath: string;
-  readonly configPath: string;
-}
 
 interface ClusterState {
   rkeConfig: {
@@ -29,7 +25,7 @@ interface ClusterState {
       etcd: { extraArgs: Record<string, string> };
     };
   };
-  certificatesBundle: Record<string, Certificate>;
+  certificatesBundle: Bundle;
   encryptionConfig?: string;
 }
 
@@ -44,7 +40,7 @@ export interface Fixture {
   readonly state: State;
   readonly yaml: ClusterYaml;
   readonly current: ClusterState;
-  certificate(name: string): Certificate;
+  certificate(name: string): BundleElement;
 }
 
 async function json<T>(path: string): Promise<T> {
@@ -68,16 +64,16 @@ export async function fixtureOf(count: number, options: LabOptions, sshKey: stri
   for (const part of [state.desiredState, state.currentState]) {
     part.rkeConfig.nodes = part.rkeConfig.nodes.slice(0, count);
     for (const node of part.rkeConfig.nodes) node.sshKeyPath = sshKey;
-    const gone = names.slice(count).map((name) => `kube-etcd-198-51-100-${10 + Number(name.slice(1))}`);
-    part.certificatesBundle = Object.fromEntries(
-      Object.entries(part.certificatesBundle).filter(([name]) => !gone.includes(name)),
-    );
     if (count === 1) Object.assign(part.rkeConfig.services.etcd.extraArgs, loneEtcd);
     if (!encrypted) {
       delete part.encryptionConfig;
       delete part.rkeConfig.services.kubeApi.secretsEncryptionConfig;
     }
     if (hasExtra) part.rkeConfig.services.kubeApi.extraArgs = extra;
+  }
+  if (count < names.length) {
+    const bundle = await certificatesFor(state.currentState);
+    for (const part of [state.desiredState, state.currentState]) part.certificatesBundle = bundle;
   }
   const yaml = load(await readFile(join(fixtures, 'cluster.yml'), 'utf8')) as ClusterYaml;
   yaml.nodes = yaml.nodes.slice(0, count);
@@ -96,6 +92,12 @@ export async function fixtureOf(count: number, options: LabOptions, sshKey: stri
       return found;
     },
   };
+}
+
+/** RKE issues them again for the nodes that are left, by the same rules as tsrke. */
+async function certificatesFor({ rkeConfig, certificatesBundle }: ClusterState) {
+  const cluster = certifiedClusterOf(rkeConfig as unknown as RkeConfig, './cluster.yml');
+  return await issue(cluster, certificatesBundle, changesFor(cluster, certificatesBundle, new Date()));
 }
 
 /** The files that lie beside the certificates: `== name`, then the text. */
