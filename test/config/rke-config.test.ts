@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clusterSchema, stateKey } from '../../src/config/keys.ts';
 import type { Schema } from '../../src/config/keys.ts';
@@ -252,6 +253,11 @@ test('nothing that cluster.yml says is changed', () => {
   const before = structuredClone(config);
   rkeConfigOf(config);
   expect(config).toEqual(before);
+});
+
+test('the schema is one of JSON Schema', () => {
+  const ajv = new Ajv();
+  expect(ajv.validateSchema(clusterSchema), ajv.errorsText()).toBe(true);
 });
 
 test('each default of the schema is the one that is filled in', () => {

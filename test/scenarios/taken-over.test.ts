@@ -5,7 +5,7 @@ import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Lab, LabHost } from '../lab/lab.ts';
 import { storedPrefixes } from '../lab/lab-etcd.ts';
-import { closeLabs, openLab } from '../lab/open-lab.ts';
+import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
 
 const providerFile = '/etc/kubernetes/ssl/encryption.yaml';
 
@@ -248,6 +248,18 @@ const rows: readonly Row[] = [
   },
 ];
 
+// Real restarts take their time: there each of RKE's changes once, cut off at its worst.
+const tried =
+  labName === 'memory'
+    ? rows
+    : rows.filter(({ row }) =>
+        [
+          '[new, old] and [old]: a rotation cut off in its rewrite',
+          'nothing and [k]: an enable cut off in its rewrite',
+          '[new, old] and nothing: a disable after a rotation cut off, which hides the old key',
+        ].includes(row),
+      );
+
 it('an untouched cluster of RKE: nothing to do, nothing restarted', async () => {
   const containers = async () => {
     const all = await host.docker.listContainers();
@@ -294,7 +306,7 @@ describe('up finishes', () => {
     const again = await lab.tsrke(['up']);
     expect(again.stdout).toMatch(/^nothing to do/);
   };
-  for (const row of rows) {
+  for (const row of tried) {
     it(row.row, () => finishes(row));
   }
 });
