@@ -1,41 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { realLabUnavailable } from './test/availability.ts';
-
-/** Scenarios that open their lab with test/lab/open-lab.ts. */
-const onBothLabs = [
-  'whole-cluster',
-  'pairs',
-  'cycle',
-  'interrupted',
-  'not-ready',
-  'taken-over',
-  'bad-input',
-  'members',
-  'paging',
-  'recreation',
-  'before-1.34',
-  'two-at-once',
-  'abort',
-  'status',
-  'verify',
-  'plan',
-  'without-etcd',
-  'reload',
-  'kms',
-  'kms-v1',
-  'kms-names',
-  'kms-down',
-  'kms-plugin',
-  'secrecy',
-  'steps',
-  // Elsewhere all of the memory lab's hosts are behind a bastion of its own.
-  ...(process.platform === 'linux' ? ['ssh'] : []),
-].map((name) => `test/scenarios/${name}.test.ts`);
-
-/** Scenarios that stand between tsrke and the cluster, or that others already show on the real lab. */
-const onMemoryLab = ['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts'].map(
-  (name) => `test/scenarios/${name}.test.ts`,
-);
+import { asRealOnes, onBothLabs, onMemoryLab } from './test/scenarios/labs.ts';
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
@@ -68,7 +33,7 @@ export default defineConfig({
       {
         test: {
           name: 'memory',
-          include: [...onBothLabs, ...onMemoryLab],
+          include: [...asRealOnes, ...onBothLabs, ...onMemoryLab],
           env: { TSRKE_LAB: 'memory' },
           testTimeout: 300_000,
           hookTimeout: 300_000,
@@ -96,7 +61,7 @@ export default defineConfig({
             realLabUnavailable() === undefined
               ? ['test/lab/**/*.test.ts', 'test/scenarios/**/*.test.ts', 'test/readme.test.ts']
               : [],
-          exclude: onMemoryLab,
+          exclude: [...onMemoryLab],
           sequence: { groupOrder: 1 },
           fileParallelism: false,
           maxWorkers: 1,
