@@ -2,7 +2,8 @@
  * How long `tsrke encrypt rotate-key` takes on three real nodes (the real lab: root, Linux), with 1,000 and with
  * 10,000 secrets, and where its seconds go. Exits 1 when a figure misses its target.
  */
-import { closeHosts, openRealLab, type RealLab } from '../test/lab/real-lab.ts';
+import { closeHosts, openRealLab } from '../test/lab/real-lab.ts';
+import { byPhase, show, timed } from './phases.ts';
 
 /** Seconds wanted for so many secrets. */
 const wanted = [
@@ -26,45 +27,6 @@ const phases: readonly (readonly [line: RegExp, phase: string])[] = [
   [/^ {4}h\d is ready/, 'look again, save'],
 ];
 
-interface Line {
-  /** Milliseconds since the run began. */
-  readonly at: number;
-  readonly text: string;
-}
-
-async function timed(lab: RealLab, ...args: string[]): Promise<{ seconds: number; lines: Line[] }> {
-  const began = performance.now();
-  const lines: Line[] = [];
-  const ran = await lab.tsrke(args, {
-    onOutput: (text) => {
-      const at = performance.now() - began;
-      for (const line of text.split('\n')) if (line !== '') lines.push({ at, text: line });
-    },
-  });
-  if (ran.code !== 0)
-    throw new Error(`tsrke ${args.join(' ')} ended with ${String(ran.code)}: ${ran.stderr}`);
-  return { seconds: ran.seconds, lines };
-}
-
-/** Seconds by phase, in the order in which the phases first began; restarts and waits of all nodes together. */
-function byPhase(lines: readonly Line[], end: number): Map<string, number> {
-  const sums = new Map<string, number>();
-  let current = 'start';
-  let since = 0;
-  const close = (at: number) => {
-    sums.set(current, (sums.get(current) ?? 0) + (at - since) / 1000);
-    since = at;
-  };
-  for (const { at, text } of lines) {
-    const [, phase] = phases.find(([line]) => line.test(text)) ?? [];
-    if (phase === undefined) continue;
-    close(at);
-    current = phase;
-  }
-  close(end * 1000);
-  return sums;
-}
-
 try {
   const lab = await openRealLab({ hosts: 3, encryption: 'on' });
   try {
@@ -74,12 +36,8 @@ try {
       made = secrets;
       for (let round = 0; round < rounds; round += 1) {
         const { seconds, lines } = await timed(lab, 'encrypt', 'rotate-key');
-        if (process.env['BENCH_LINES'] !== undefined) {
-          for (const { at, text } of lines) console.log(`${(at / 1000).toFixed(1).padStart(6)}  ${text}`);
-        }
-        for (const [phase, each] of byPhase(lines, seconds)) {
-          console.log(`         ${each.toFixed(1).padStart(5)} s  ${phase}`);
-        }
+        const phaseOf = (text: string) => phases.find(([line]) => line.test(text))?.[1];
+        show(lines, byPhase(lines, seconds, phaseOf));
         const met = seconds <= limit;
         console.log(
           `${met ? 'ok    ' : 'MISSED'} ${secrets} secrets: ${seconds.toFixed(1)} s (${limit} s wanted)`,
