@@ -1,6 +1,7 @@
 /** The lab's etcd behind the cluster's back: what lies there, and changes that no kube-apiserver knows of. */
 import {
   credentials,
+  type ClientDuplexStream,
   loadPackageDefinition,
   type ServiceError,
   type ServiceClientConstructor,
@@ -21,6 +22,22 @@ interface KeyValue {
   readonly value: Buffer;
 }
 
+/** Every value that was put below a path since etcd began, also those that are gone by now. */
+export interface EtcdHistory {
+  /** In etcd's order; `prefix` as of LabEtcd. */
+  readonly puts: readonly { readonly key: string; readonly prefix: string }[];
+  /** Whether something was compacted before it was seen. */
+  readonly hasGap: boolean;
+  stop(): void;
+}
+
+interface WatchResponse {
+  readonly canceled: boolean;
+  readonly compact_revision: string;
+  /** `type` 0: a put. */
+  readonly events: readonly { type: number; kv: KeyValue & { mod_revision: string } }[];
+}
+
 interface RangeResponse {
   readonly kvs: readonly KeyValue[];
   readonly more: boolean;
@@ -32,7 +49,9 @@ const definition = fromJSON(
     nested: {
       etcdserverpb: {
         nested: {
-          KeyValue: { fields: { key: field('bytes', 1), value: field('bytes', 5) } },
+          KeyValue: {
+            fields: { key: field('bytes', 1), mod_revision: field('int64', 3), value: field('bytes', 5) },
+          },
           RangeRequest: {
             fields: { key: field('bytes', 1), range_end: field('bytes', 2), limit: field('int64', 3) },
           },
@@ -43,6 +62,30 @@ const definition = fromJSON(
           PutResponse: { fields: {} },
           DeleteRangeRequest: { fields: { key: field('bytes', 1) } },
           DeleteRangeResponse: { fields: {} },
+          Event: { fields: { type: field('int32', 1), kv: field('KeyValue', 2) } },
+          WatchCreateRequest: {
+            fields: {
+              key: field('bytes', 1),
+              range_end: field('bytes', 2),
+              start_revision: field('int64', 3),
+            },
+          },
+          WatchRequest: { fields: { create_request: field('WatchCreateRequest', 1) } },
+          WatchResponse: {
+            fields: {
+              canceled: field('bool', 4),
+              compact_revision: field('int64', 5),
+              events: { rule: 'repeated', type: 'Event', id: 11 },
+            },
+          },
+          Watch: {
+            methods: {
+              Watch: {
+                ...{ requestType: 'WatchRequest', requestStream: true },
+                ...{ responseType: 'WatchResponse', responseStream: true },
+              },
+            },
+          },
           KV: {
             methods: {
               Range: { requestType: 'RangeRequest', responseType: 'RangeResponse' },
@@ -56,6 +99,98 @@ const definition = fromJSON(
   } as Parameters<typeof fromJSON>[0],
   { keepCase: true, longs: String, defaults: true },
 );
+const { KV, Watch } = (
+  loadPackageDefinition(definition) as unknown as {
+    etcdserverpb: Record<'KV' | 'Watch', ServiceClientConstructor>;
+  }
+).etcdserverpb;
+
+/** TLS of a client: PEM texts. */
+interface Tls {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+const secureFor = ({ ca, cert, key }: Tls) =>
+  credentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert));
+
+/** A member that was away must be found again soon. */
+const channel = {
+  'grpc.ssl_target_name_override': 'localhost',
+  'grpc.max_receive_message_length': 256 << 20,
+  'grpc.max_send_message_length': 256 << 20,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 500,
+};
+
+function prefixOf(value: Buffer): string {
+  return /^k8s:enc:[^:]+:v\d+:[^:]*:/.exec(value.subarray(0, 300).toString('latin1'))?.[0] ?? '';
+}
+
+function endOf(path: string): Buffer {
+  const end = Buffer.from(path);
+  end[end.length - 1] = (end[end.length - 1] ?? 0) + 1;
+  return end;
+}
+
+/** Follows one member from revision 1 on. `tls` is asked for until it has an answer: there may be no cluster yet. */
+export function followEtcd(endpoint: string, path: string, tls: () => Tls): EtcdHistory {
+  const puts: { key: string; prefix: string }[] = [];
+  let from = 1n;
+  let hasGap = false;
+  let isOver = false;
+  let end = () => undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  function follow(): void {
+    let client: InstanceType<ServiceClientConstructor>;
+    try {
+      client = new Watch(endpoint, secureFor(tls()), channel);
+    } catch {
+      timer = setTimeout(follow, 50);
+      return;
+    }
+    const method = client['Watch'] as unknown as () => ClientDuplexStream<object, WatchResponse>;
+    const stream = method.call(client);
+    end = () => {
+      stream.cancel();
+      client.close();
+      return undefined;
+    };
+    stream.on('data', ({ events, compact_revision: compacted }: WatchResponse) => {
+      if (compacted !== '0') {
+        hasGap = true;
+        from = BigInt(compacted);
+      }
+      for (const { type, kv } of events) {
+        from = BigInt(kv.mod_revision) + 1n;
+        if (type === 0) puts.push({ key: kv.key.toString(), prefix: prefixOf(kv.value) });
+      }
+    });
+    // Whatever ends it is told as an error first.
+    stream
+      .on('error', () => undefined)
+      .on('close', () => {
+        client.close();
+        if (!isOver) timer = setTimeout(follow, 50);
+      });
+    const created = { key: Buffer.from(path), range_end: endOf(path), start_revision: String(from) };
+    stream.write({ create_request: created });
+  }
+  follow();
+  return {
+    puts,
+    get hasGap() {
+      return hasGap;
+    },
+    stop() {
+      isOver = true;
+      clearTimeout(timer);
+      end();
+    },
+  };
+}
 
 type Method = (
   request: object,
@@ -64,25 +199,9 @@ type Method = (
 ) => unknown;
 
 /** `endpoints` as in `198.51.100.11:2379`. */
-export function openEtcd(
-  endpoints: readonly string[],
-  tls: { readonly ca: string; readonly cert: string; readonly key: string },
-): LabEtcd {
-  const service = (
-    loadPackageDefinition(definition) as unknown as { etcdserverpb: { KV: ServiceClientConstructor } }
-  ).etcdserverpb.KV;
-  const secure = credentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.cert));
-  const members = endpoints.map(
-    (endpoint) =>
-      new service(endpoint, secure, {
-        'grpc.ssl_target_name_override': 'localhost',
-        'grpc.max_receive_message_length': 256 << 20,
-        'grpc.max_send_message_length': 256 << 20,
-        // A member that was away must be found again soon.
-        'grpc.initial_reconnect_backoff_ms': 100,
-        'grpc.max_reconnect_backoff_ms': 500,
-      }),
-  );
+export function openEtcd(endpoints: readonly string[], tls: Tls): LabEtcd {
+  const secure = secureFor(tls);
+  const members = endpoints.map((endpoint) => new KV(endpoint, secure, channel));
 
   /** The first member that answers: one may be unplugged or without quorum. */
   async function call(name: 'Range' | 'Put' | 'DeleteRange', request: object): Promise<unknown> {
@@ -106,8 +225,7 @@ export function openEtcd(
   return {
     async prefixes(path = '/registry/secrets/') {
       const found = new Map<string, string>();
-      const end = Buffer.from(path);
-      end[end.length - 1] = (end[end.length - 1] ?? 0) + 1;
+      const end = endOf(path);
       let from = Buffer.from(path);
       while (true) {
         const { kvs, more } = (await call('Range', {
@@ -116,8 +234,7 @@ export function openEtcd(
           limit: 1000,
         })) as RangeResponse;
         for (const { key, value } of kvs) {
-          const head = value.subarray(0, 300).toString('latin1');
-          found.set(key.toString(), /^k8s:enc:[^:]+:v\d+:[^:]*:/.exec(head)?.[0] ?? '');
+          found.set(key.toString(), prefixOf(value));
         }
         const last = kvs.at(-1);
         if (!more || last === undefined) return found;

@@ -5,7 +5,7 @@ import { closeHosts, openRealLab } from './real-lab.ts';
 
 afterAll(closeHosts);
 
-it('has pods that reach each other across hosts, by name and through a service', async () => {
+it('has pods that reach each other across hosts and keep their Secret through a rotation of the key', async () => {
   const roles = [['controlplane', 'etcd'], ['worker'], ['worker']] as const;
   const lab = await openRealLab({ bare: true, hosts: 3, roles, network: 'flannel' });
   try {
@@ -43,6 +43,39 @@ it('has pods that reach each other across hosts, by name and through a service',
     // By way of the apiserver and the kubelet.
     const log = await lab.kube(first, 'GET', '/api/v1/namespaces/default/pods/client/log');
     expect(log.text).toContain('hello\n');
+
+    await create('secrets', { metadata: { name: 'password' }, stringData: { word: 'open' } });
+    // It ends, and fails, as soon as the word is another one.
+    const keeper = (name: string, on: LabHost) => {
+      const { metadata, spec } = pod(
+        name,
+        on,
+        'while [ "$(cat /secret/word)" = open ]; do sleep 1; done; exit 1',
+      );
+      const [container] = spec.containers;
+      const volumes = [{ name: 'secret', secret: { secretName: 'password' } }];
+      const containers = [{ ...container, volumeMounts: [{ name: 'secret', mountPath: '/secret' }] }];
+      return { metadata, spec: { ...spec, volumes, containers } };
+    };
+    const runs = (name: string) =>
+      poll(`pod ${name} to run`, async () => {
+        const { text } = await lab.kube(first, 'GET', `/api/v1/namespaces/default/pods/${name}`);
+        const { status } = JSON.parse(text) as { status?: { phase: string } };
+        return status?.phase === 'Running' || text;
+      });
+    await create('pods', keeper('before', one));
+    await runs('before');
+    let during: Promise<void> | undefined;
+    const rotation = await lab.tsrke(['encrypt', 'rotate-key'], {
+      onOutput(text) {
+        if (!text.includes('rewrite secrets')) return;
+        during ??= create('pods', keeper('during', other)).then(() => runs('during'));
+      },
+    });
+    expect(rotation.code, rotation.stderr).toBe(0);
+    await during;
+    await create('pods', keeper('after', one));
+    for (const name of ['before', 'during', 'after']) await runs(name);
 
     await poll('what metrics-server knows of each node', async () => {
       const { status, text } = await lab.kube(first, 'GET', '/apis/metrics.k8s.io/v1beta1/nodes');

@@ -19,7 +19,7 @@ import {
   type LabOptions,
   type Role,
 } from './lab.ts';
-import { openEtcd, type LabEtcd } from './lab-etcd.ts';
+import { followEtcd, openEtcd, type EtcdHistory, type LabEtcd } from './lab-etcd.ts';
 import {
   addressOf,
   bringUp,
@@ -40,6 +40,8 @@ export type { LabHost, LabOptions } from './lab.ts';
 
 export interface RealLab extends Lab {
   readonly hosts: readonly RealHost[];
+  /** Of the first member, from its beginning; to be stopped by the caller. */
+  followEtcd(path: string): EtcdHistory;
 }
 
 export async function openRealLab(options: LabOptions = {}): Promise<RealLab> {
@@ -198,6 +200,12 @@ function labIn({ dir, ssh, hosts, apiservers, etcds, credentials, atEnd }: LabPa
       etcd = { of: now, client };
       return client;
     },
+
+    followEtcd: (path) =>
+      followEtcd(`${etcds[0]?.address ?? ''}:2379`, path, () => {
+        const { ca, node } = credentials();
+        return { ca, ...node };
+      }),
 
     tsrke: (args, options) => runs.tsrke(args, options),
 
