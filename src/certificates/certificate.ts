@@ -14,9 +14,14 @@ export interface Certificate {
   readonly notAfter: Date;
 }
 
+/** All certificates of a PEM text, each as it stands there. */
+export function certificatesIn(pem: string): string[] {
+  return pem.match(/-----BEGIN CERTIFICATE-----[^]*?-----END CERTIFICATE-----/g) ?? [];
+}
+
 /** Of a PEM text the first certificate, as RKE has it; undefined: there is none. */
 export function readCertificate(pem: string): Certificate | undefined {
-  const [first] = /-----BEGIN CERTIFICATE-----[^]*?-----END CERTIFICATE-----/.exec(pem) ?? [];
+  const [first] = certificatesIn(pem);
   if (first === undefined) return undefined;
   try {
     const x509 = new X509Certificate(first);

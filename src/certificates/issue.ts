@@ -3,11 +3,11 @@ import { createPublicKey, generateKeyPair, randomBytes, type KeyObject } from 'n
 import { promisify } from 'node:util';
 import { TsrkeError } from '../errors.ts';
 import { elementOf, type Bundle, type BundleElement } from './bundle.ts';
-import { readCertificate, readKey } from './certificate.ts';
+import { readCertificate, readKey, type Certificate } from './certificate.ts';
 import { adminConfig, changesFor, externalEtcdNames, type Change } from './changes.ts';
 import { caNames, leavesOf, tokenName, type CaName, type CertifiedCluster, type Leaf } from './cluster.ts';
 import { addressIn } from './kubeconfig.ts';
-import { certificatePem, keyPem, selfIssuer } from './x509.ts';
+import { certificatePem, keyPem, selfIssuer, type Subject } from './x509.ts';
 
 /** Time and randomness. */
 export interface Source {
@@ -46,7 +46,7 @@ export async function carryOut(
 ): Promise<Bundle> {
   const made = new Map(Object.entries(bundle ?? {}));
   const named = new Set(changes.filter(({ what }) => what !== 'kubeconfig').map(({ name }) => name));
-  const now = new Date(Math.floor(source.now().getTime() / 1000) * 1000);
+  const now = toSeconds(source.now());
   const leaves = leavesOf(cluster).filter(({ name }) => named.has(name));
   const cas = caNames.filter((name) => named.has(name));
   // Before any work: a CA that the user has brought may have come without its key.
@@ -55,7 +55,7 @@ export async function carryOut(
   const rotated = new Set(changes.filter(({ what }) => what === 'rotate').map(({ name }) => name));
   const keys = await keysFor([...cas, ...leaves.map(({ name }) => name)], rotated, made, source);
   const keyOf = (name: string) => keys.get(name) ?? absent(name);
-  for (const name of cas) made.set(name, caElement(name, keyOf(name), now));
+  for (const name of cas) made.set(name, caElement(name, { commonName: name }, keyOf(name), now));
   for (const leaf of leaves) {
     // RKE's own: on a new cluster both share one.
     const shares = leaf.name === 'kube-node' && !keys.has('kube-node');
@@ -91,8 +91,22 @@ async function keysFor(
   return new Map(found);
 }
 
-function caElement(name: CaName, privateKey: KeyObject, now: Date): BundleElement {
-  const subject = { commonName: name };
+/** One that takes the place of `former`, with a key of its own. */
+export async function newCa(
+  name: CaName,
+  former: Certificate | undefined,
+  source: Source,
+): Promise<BundleElement> {
+  // By what an old CA without a key id has signed OpenSSL cannot tell it from another of the same name.
+  const commonName = former !== undefined && former.keyId === undefined ? `${name}-2` : name;
+  // Whoever is to trust it may have a clock that is late.
+  const begin = toSeconds(new Date(source.now().getTime() - 3_600_000));
+  return caElement(name, { commonName }, await source.newKey(name), begin);
+}
+
+const toSeconds = (date: Date): Date => new Date(Math.floor(date.getTime() / 1000) * 1000);
+
+function caElement(name: CaName, subject: Subject, privateKey: KeyObject, now: Date): BundleElement {
   const certificatePEM = certificatePem({
     ...{ subject, publicKey: createPublicKey(privateKey), issuer: selfIssuer(subject, privateKey) },
     ...{ serial: 0n, notBefore: now, notAfter: new Date(now.getTime() + validFor) },

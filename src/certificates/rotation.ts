@@ -1,7 +1,7 @@
 /** What `cert rotate` gives new keys and certificates (RKE's choice of them), beside what must change anyway. */
 import type { Bundle } from './bundle.ts';
 import { changesFor, type Change } from './changes.ts';
-import { caNames, leavesOf, type CertifiedCluster } from './cluster.ts';
+import { leavesOf, type CertifiedCluster } from './cluster.ts';
 
 /** As `--service` has them. */
 export const rotatedServices = [
@@ -18,21 +18,19 @@ export type RotatedService = (typeof rotatedServices)[number];
 export interface Rotation {
   /** None: all, and those that belong to no service. */
   readonly services: readonly RotatedService[];
-  /** The CAs, and with them all that they have signed, whatever `services` says. */
-  readonly ca: boolean;
 }
 
-/** For `carryOut`. The key that signs tokens stays: every token in use hangs on it. Throws as `changesFor`. */
+/** For `carryOut`. The CAs stay, and so does the key that signs tokens: every token in use hangs on it. Throws as `changesFor`. */
 export function rotationFor(
   cluster: CertifiedCluster,
   bundle: Bundle,
-  { services, ca }: Rotation,
+  { services }: Rotation,
   now: Date,
 ): Change[] {
-  const all = ca || services.length === 0;
+  const all = services.length === 0;
   const leaves = leavesOf(cluster).map(({ name }) => name);
   const chosen = leaves.filter((name) => all || services.some((service) => belongsTo(name, service)));
-  const names = new Set<string>([...(ca ? caNames : []), ...chosen]);
+  const names = new Set<string>(chosen);
   return [
     ...[...names].map((name): Change => ({ name, what: 'rotate', why: 'it was asked for' })),
     ...changesFor(cluster, bundle, now).filter(({ name }) => !names.has(name)),

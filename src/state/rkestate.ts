@@ -60,6 +60,16 @@ export interface KekRecord {
   readonly since: string;
 }
 
+/** New CAs on their way into a cluster that runs, in passes over all of its nodes. */
+export interface CaRotation {
+  /** The pass that was begun last; desiredState has its certificates. */
+  readonly phase: 'trust-both' | 'issue' | 'retire';
+  /** It has reached every node, and every service has read what it brought. */
+  readonly done: boolean;
+  /** The new CAs, PEM texts by name, until they sign: from then on they stand in the certificates. */
+  readonly next?: Readonly<Record<string, { readonly certificatePEM: string; readonly keyPEM: string }>>;
+}
+
 /** What tsrke keeps beyond RKE's fields. */
 export interface TsrkeBlock {
   readonly formatVersion: 1;
@@ -73,6 +83,7 @@ export interface TsrkeBlock {
   readonly hostKeys: Readonly<Record<string, string | readonly string[]>>;
   /** Key encryption keys of KMS providers that write, as the last finished change left them (`kms2:NAME`). */
   readonly keks?: Readonly<Record<string, KekRecord>>;
+  readonly caRotation?: CaRotation;
   /** Fields of cluster.yml that RKE does not know, as they were last acted on. */
   readonly config?: JsonObject;
 }
