@@ -27,6 +27,7 @@ export function addFileCommands<Flags extends ClusterFlags>(program: Command, me
 interface RotateFlags {
   readonly service: readonly RotatedService[];
   readonly rotateCa?: boolean;
+  readonly pause?: boolean;
 }
 
 function addCert<Flags extends ClusterFlags>(program: Command, means: Means<Flags>): void {
@@ -40,19 +41,31 @@ function addCert<Flags extends ClusterFlags>(program: Command, means: Means<Flag
 
   const rotate = means
     .common(cert.command('rotate'))
-    .description('new keys and certificates for services, node after node; the CAs stay')
+    .description('new keys and certificates for services, or new CAs for all of them, node after node')
     .addOption(
       new Option('--service <name>', 'only this service; can be given again')
         .argParser((name: string, before: readonly string[]) => [...before, serviceNamed(name)])
         .default([], 'all services'),
+    )
+    .addOption(
+      new Option('--rotate-ca', 'new CAs as well, trusted everywhere before they sign').conflicts('service'),
+    )
+    .addOption(
+      new Option('--pause', 'stop once the new CAs are trusted; without it the same command goes on')
+        .implies({ rotateCa: true })
+        .conflicts('service'),
     )
     .action(async (flags: Flags & RotateFlags) => {
       const { run } = await import('./run.ts');
       const { isDebug, loadOptions, version } = means;
       const options = { command: 'cert rotate', version, output: flags.output, debug: isDebug() };
       await run(options, async (report, signal) => {
+        if (flags.rotateCa === true) {
+          const { rotateCas } = await import('../provision/ca-rotate.ts');
+          return await rotateCas({ ...loadOptions(flags), pauses: flags.pause === true, report, signal });
+        }
         const { rotateCertificates } = await import('../provision/cert-rotate.ts');
-        const rotation = { services: flags.service, ca: false };
+        const rotation = { services: flags.service };
         return await rotateCertificates({ ...loadOptions(flags), rotation, report, signal });
       });
     });
@@ -60,12 +73,16 @@ function addCert<Flags extends ClusterFlags>(program: Command, means: Means<Flag
     examples: [
       ['tsrke cert rotate', 'all of them'],
       ['tsrke cert rotate --service kubelet --service etcd', 'those of two services'],
+      ['tsrke cert rotate --rotate-ca --pause', 'new CAs, first half; then restart pods'],
+      ['tsrke cert rotate --rotate-ca', 'new CAs, or the second half'],
     ],
     exitCodes: [0, 1, 3, 4, 130],
     environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
     more:
       'What signs service account tokens stays: every token hangs on it. Run the same\n' +
-      'command again after anything that went wrong: it finishes what was begun.',
+      'command again after anything that went wrong: it finishes what was begun.\n' +
+      'New CAs take three rounds of restarts; pods that read ca.crt only at their start\n' +
+      'must be restarted between the first two: that is what --pause is for.',
   });
 
   const generateCsr = cert

@@ -3,17 +3,19 @@ import { X509Certificate } from 'node:crypto';
 
 const known = new Map<string, Map<string, boolean>>();
 
-/** Whether the CA has signed it. Placeholders, which are no certificates, trust each other and nothing else. */
+/** Whether one of these CAs has signed it. Placeholders, which are no certificates, trust each other and nothing else. */
 export function isTrusted(certificate: string, ca: string): boolean {
   const ofCa = known.get(ca) ?? new Map<string, boolean>();
   known.set(ca, ofCa);
   const before = ofCa.get(certificate);
   if (before !== undefined) return before;
-  const [own, issuer] = [parsed(certificate), parsed(ca)];
+  const own = parsed(certificate);
+  const issuers =
+    ca.match(/-----BEGIN [^]*?-----END [^-]*-----/g)?.flatMap((each) => parsed(each) ?? []) ?? [];
   const trusted =
-    own === undefined || issuer === undefined
-      ? own === issuer
-      : own.checkIssued(issuer) && own.verify(issuer.publicKey);
+    own === undefined
+      ? issuers.length === 0
+      : issuers.some((issuer) => own.checkIssued(issuer) && own.verify(issuer.publicKey));
   ofCa.set(certificate, trusted);
   return trusted;
 }

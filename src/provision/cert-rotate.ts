@@ -7,6 +7,7 @@ import { rotationFor, type Rotation } from '../certificates/rotation.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Move, Stage } from '../planes/plan.ts';
+import type { Report } from '../ports.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { accessOf, withCluster, type Cluster } from './cluster.ts';
 import { readIfThere, writeKubeconfig } from './get-files.ts';
@@ -86,10 +87,10 @@ async function rotate({ config, cluster, links, store, options }: Rotating): Pro
   const hold = (each: AbortSignal) => world.hold(each);
   const run = { planes, links, objects: noObjects, report, signal, hold };
   const { done } = await runStages(run, onlyCertificates);
+  await renewKubeconfig(kubeconfigPathOf(config.path), bundle, report);
   const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
   const rotated = await withStartedAnew(renewed, planes, links, done, signal);
   await world.save(rotated, mayHoldKeys(rotated), signal);
-  await renewKubeconfig(kubeconfigPathOf(config.path), former, bundle);
   return sentenceOf(former, bundle, done);
 }
 
@@ -100,17 +101,30 @@ function onlyCertificates(stage: Stage): Stage | undefined {
   return lanes.length === 0 ? undefined : { ...stage, lanes };
 }
 
-function neverUp(where: string): TsrkeError {
+export function neverUp(where: string): TsrkeError {
   return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {
     next: 'run `tsrke up` first; it makes the certificates',
   });
 }
 
-/** One that an operator has changed is left alone. */
-async function renewKubeconfig(path: string, former: Bundle, bundle: Bundle): Promise<void> {
-  const [before, now] = [former, bundle].map((each) => each['kube-admin']?.config.trim() ?? '');
-  if (now === undefined || now === '' || now === before) return;
-  if (readIfThere(path)?.trim() === before) await writeKubeconfig(path, now);
+/**
+ * The one beside cluster.yml gets the certificates of this bundle and keeps the address that it leads to; one that is
+ * none of RKE's making is left alone. Throws STATE_WRITE.
+ */
+export async function renewKubeconfig(path: string, bundle: Bundle, report: Report): Promise<void> {
+  const config = bundle['kube-admin']?.config ?? '';
+  const found = readIfThere(path);
+  if (config === '' || found === undefined) return;
+  const line = /^ *server: .*$/m;
+  const wanted = config.replace(line, line.exec(found)?.[0] ?? '');
+  if (found.trim() === wanted.trim()) return;
+  const shape = (text: string) => text.trim().replace(/^( *\S+-data: ).*$/gm, '$1');
+  if (shape(found) === shape(wanted)) await writeKubeconfig(path, wanted);
+  else
+    report.note(
+      'warning',
+      `${path} is not as RKE writes it and stays as it is: give it the new certificates`,
+    );
 }
 
 function sentenceOf(former: Bundle, bundle: Bundle, done: readonly Move[]): string {

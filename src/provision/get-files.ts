@@ -121,7 +121,10 @@ function chosen(
 ): ClusterState | undefined {
   needKeyBytes(copy);
   if (local === undefined) return copy;
-  if (!sameCa(local, copy)) {
+  const [ours, theirs] = [local.tsrke, copy.tsrke];
+  const sameLine = ours.serial > 0 && theirs.serial > 0 && ours.lineage === theirs.lineage;
+  // Of one line, its CAs may have been rotated since.
+  if (!sameLine && !sameCa(local, copy)) {
     throw new TsrkeError(
       'WRONG_CLUSTER',
       `${where} is the state of another cluster than cluster.yml leads to`,
@@ -132,8 +135,6 @@ function chosen(
   }
   const known = new Set(keysOf(copy).map(keyId));
   const lacks = keysOf(local).filter((key) => !known.has(keyId(key)));
-  const [ours, theirs] = [local.tsrke, copy.tsrke];
-  const sameLine = ours.serial > 0 && theirs.serial > 0 && ours.lineage === theirs.lineage;
   if (sameLine && ours.serial >= theirs.serial) return undefined;
   // RKE's `encrypt rotate-key` leaves the copy as it was: the older key must not come back with it.
   if (!sameLine && lacks.length > 0) {

@@ -17,6 +17,7 @@ import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
 import type { Report } from '../../src/ports.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
 import type { Link } from '../../src/provision/links.ts';
+import { rotateCas } from '../../src/provision/ca-rotate.ts';
 import { up } from '../../src/provision/up.ts';
 import { changeEncryption, type EncryptionOptions } from '../../src/provision/encryption.ts';
 import type { ClusterState, JsonObject } from '../../src/state/rkestate.ts';
@@ -35,6 +36,8 @@ export interface RunOptions {
   readonly faultOf?: (effect: Effect) => Fault | undefined;
   /** Told after each effect, before the invariants are looked at. */
   readonly onDone?: (effect: Effect) => void;
+  /** Told what each connection trusts, and shows; `again`: all of before are closed. */
+  readonly onAccess?: (access: Access, again: boolean) => void;
   readonly onProgress?: (text: string) => void;
   readonly signal?: AbortSignal;
   readonly ifDue?: boolean;
@@ -42,6 +45,12 @@ export interface RunOptions {
   readonly approve?: EncryptionOptions['approve'];
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
+}
+
+/** PEM texts. */
+export interface Access {
+  readonly ca: string;
+  readonly cert: string;
 }
 
 export interface Ran {
@@ -259,6 +268,17 @@ export class MemoryLab {
     );
   }
 
+  /** `tsrke cert rotate --rotate-ca`. */
+  async rotateCas(options: RunOptions & { readonly pauses?: boolean } = {}): Promise<Ran> {
+    const { pauses = false } = options;
+    return await this.#run(options, ({ effects, link, report, signal }) =>
+      rotateCas(
+        { configPath: this.enabled ? this.configs.on : this.configs.off, pauses, report, signal },
+        { store: this.store.through(effects), link },
+      ),
+    );
+  }
+
   async #run(options: RunOptions, command: (run: Running) => Promise<string>): Promise<Ran> {
     const violations: Error[] = [];
     const notes: string[] = [];
@@ -278,7 +298,7 @@ export class MemoryLab {
       },
     });
     this.runs.push(effects);
-    const link = labLink(this.model, effects);
+    const link = watched(labLink(this.model, effects), options.onAccess);
     let said: string | undefined;
     let error: Error | undefined;
     try {
@@ -314,6 +334,23 @@ export class MemoryLab {
       ? lostKeys(this.model, state)
       : checkInvariants(this.model, state, { neverPlain: this.#neverPlain });
   }
+}
+
+function watched(link: Link, told: RunOptions['onAccess'] = () => undefined): Link {
+  return (options) => {
+    const links = link(options);
+    const asked = ({ ca = '', cert = '' }: Partial<Access>) => told({ ca, cert }, false);
+    told({ ca: options.ca, cert: options.admin.cert }, true);
+    const membership: typeof links.membership = (ask) => {
+      asked(ask);
+      return links.membership(ask);
+    };
+    const etcd: typeof links.etcd = (ask) => {
+      asked(ask);
+      return links.etcd(ask);
+    };
+    return { ...links, membership, etcd };
+  };
 }
 
 function violation(

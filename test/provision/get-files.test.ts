@@ -120,14 +120,25 @@ describe('the state file', () => {
     expect(after.tsrke).toMatchObject({ serial: 4, lineage: 'one', keyRing: [{ name: 'k-old' }] });
   });
 
-  test('of another cluster: refused', async () => {
+  /** With another kube-ca. */
+  function strange(): ClusterState {
     const document = structuredClone(rke.document) as {
       currentState: { certificatesBundle: Record<string, { certificatePEM: string }> };
     };
     const ca = document.currentState.certificatesBundle['kube-ca'];
     if (ca !== undefined)
       ca.certificatePEM = elementIn(rkeBundle, 'kube-apiserver-requestheader-ca').certificatePEM;
-    put({ ...rke, document: document });
+    return { ...rke, document };
+  }
+
+  test('of before new CAs came: replaced', async () => {
+    put(ours(2, strange()));
+    await getStateFile(options(ours(3)));
+    expect(parseState(now(), 'after').tsrke.serial).toBe(3);
+  });
+
+  test('of another cluster: refused', async () => {
+    put(strange());
     const before = now();
     expect(await codeOf(getStateFile(options(rke)))).toBe('WRONG_CLUSTER');
     expect(now()).toBe(before);
