@@ -230,6 +230,12 @@ async function hostOf(
       model.powerOn(name);
       await servers.plug(name);
     },
+    reinstall() {
+      const engine = model.engine(name);
+      for (const container of [...engine.containers]) engine.remove(container, true, Date.now());
+      for (const folder of ['/etc/kubernetes', '/var/lib', '/opt/rke']) host.empty(folder);
+      return Promise.resolve();
+    },
     unplug() {
       servers.unplug(name);
       return Promise.resolve();

@@ -199,6 +199,7 @@ export function hostOf(name: string, vault: Vault): RealHost {
       await script('hosts.sh', 'reboot', name);
       for (const each of running) await each.start();
     },
+    reinstall: () => wipe(name),
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),
     hideEtcd: () => firewall('-I'),

@@ -159,6 +159,25 @@ it('certificates rotate, the CA stays, and the key rotates right after', async (
   expect(await done('up')).toMatch(/^nothing to do/);
 });
 
+it('a dead node is replaced: taken out while nobody reaches it, and in again with a new disk', async () => {
+  await undisturbed(async () => {
+    await h2.unplug();
+    const stuck = await lab.tsrke(['up']);
+    expect(stuck.code, stuck.stdout).toBe(1);
+    expect(stuck.stderr).toMatch(/^h2: /m);
+    ask({ h1: all, h3: all });
+    await done('up');
+    await h2.reinstall();
+    await h2.plug();
+    ask({ h1: all, h2: all, h3: all });
+    await done('up');
+    await done('encrypt', 'rotate-key');
+  });
+  expect(await containers(h2)).toEqual(await containers(h1));
+  expect(await storedUnder()).toHaveLength(1);
+  expect(await done('up')).toMatch(/^nothing to do/);
+});
+
 it('a node that is taken out leaves etcd and Kubernetes, and its host is empty', async () => {
   ask({ h1: all, h3: all });
   expect((await lab.tsrke(['plan'])).stdout).toContain('h2: leave etcd');
