@@ -9,7 +9,7 @@ import { TsrkeError } from '../errors.ts';
 import type { Move, Stage } from '../planes/plan.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { accessOf, withCluster, type Cluster } from './cluster.ts';
-import { readIfThere, writeKubeconfig } from './get-files.ts';
+import { renewKubeconfig } from './get-files.ts';
 import { linkOverSsh, withLinks, type Links } from './links.ts';
 import { everyNode } from './members.ts';
 import {
@@ -104,13 +104,6 @@ function neverUp(where: string): TsrkeError {
   return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {
     next: 'run `tsrke up` first; it makes the certificates',
   });
-}
-
-/** One that an operator has changed is left alone. */
-async function renewKubeconfig(path: string, former: Bundle, bundle: Bundle): Promise<void> {
-  const [before, now] = [former, bundle].map((each) => each['kube-admin']?.config.trim() ?? '');
-  if (now === undefined || now === '' || now === before) return;
-  if (readIfThere(path)?.trim() === before) await writeKubeconfig(path, now);
 }
 
 function sentenceOf(former: Bundle, bundle: Bundle, done: readonly Move[]): string {

@@ -1,6 +1,6 @@
 /** `tsrke util get-state-file` and `get-kubeconfig`: an operator's files, out of the state or out of the cluster itself. */
 import { readFileSync } from 'node:fs';
-import { bundleIn } from '../certificates/bundle.ts';
+import { bundleIn, type Bundle } from '../certificates/bundle.ts';
 import { readCertificate } from '../certificates/certificate.ts';
 import { adminKubeconfig } from '../certificates/kubeconfig.ts';
 import { kubeconfigPathOf, loadConfig, type ClusterConfig, type LoadOptions } from '../config/load.ts';
@@ -247,4 +247,11 @@ export async function writeKubeconfig(path: string, text: string): Promise<void>
   } catch (cause) {
     throw new TsrkeError('STATE_WRITE', `the kubeconfig could not be written to ${path}`, { cause });
   }
+}
+
+/** With the admin's certificate of now. One that an operator has changed is left alone. */
+export async function renewKubeconfig(path: string, former: Bundle, bundle: Bundle): Promise<void> {
+  const [before, now] = [former, bundle].map((each) => each['kube-admin']?.config.trim() ?? '');
+  if (now === undefined || now === '' || now === before) return;
+  if (readIfThere(path)?.trim() === before) await writeKubeconfig(path, now);
 }

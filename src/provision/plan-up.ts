@@ -40,7 +40,8 @@ export async function planUp(
     if (isBegun(state)) {
       const connect: typeof connectCluster = (to) => connectCluster(to, () => lent(links));
       const plan = await planChange({ ...options, action: 'up' }, { store, connect });
-      const { planes } = await planesFor(config, state, now);
+      const { planes, warnings } = await planesFor({ config, state, now, certDir: options.certDir });
+      for (const text of warnings) report.note('warning', text);
       const sight = await report.task('look at the containers of all nodes', () =>
         lookAtNodes(planes.rke, planes.recorded, sourcesOf(planes, links), signal),
       );

@@ -12,10 +12,12 @@ import { change, type EncryptionOptions } from './encryption.ts';
 import { beginCluster, isBegun } from './first-up.ts';
 import { linkOverSsh, withLinks, type Link } from './links.ts';
 import { everyNode } from './members.ts';
+import type { CertificateOptions } from './planes.ts';
 import { bringUpRest } from './rest.ts';
 import { wantedOf } from './wanted.ts';
 
-export interface UpOptions extends Omit<EncryptionOptions, 'action' | 'ifDue' | 'keepsOldKey'> {
+export interface UpOptions
+  extends Omit<EncryptionOptions, 'action' | 'ifDue' | 'keepsOldKey'>, CertificateOptions {
   /** Ports between nodes are not tried out before a node is set up. */
   readonly skipsPortCheck?: boolean;
   /** Sees what is to be done beside encryption before anything of it is done, and may throw. */
