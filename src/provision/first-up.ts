@@ -190,7 +190,7 @@ async function saved(state: ClusterState, store: StateStore, links: Links): Prom
 }
 
 /** kube-apiserver waits for its plugin, so that comes first. */
-async function makePlugins(
+export async function makePlugins(
   config: ClusterConfig,
   rke: RkeConfig,
   links: Links,
