@@ -304,6 +304,10 @@ export interface ServiceContainers {
   remove(node: NodeName, name: ServiceName, signal: AbortSignal): Promise<void>;
   /** Its last log lines, oldest first. */
   logs(node: NodeName, name: ServiceName, lines: number, signal: AbortSignal): Promise<string[]>;
+  /** Names of what no service is and goes with them: containers of pods that kubelet has made, helpers that were left. */
+  leftovers(node: NodeName, signal: AbortSignal): Promise<readonly string[]>;
+  /** Removes them all, with their anonymous volumes; nothing is fine. */
+  removeLeftovers(node: NodeName, signal: AbortSignal): Promise<void>;
 }
 
 /** A file for a node; `path` as the containers see it, e.g. `/etc/kubernetes/ssl/kube-ca.pem`. Mode 0600, root. */
@@ -346,6 +350,21 @@ export interface HostFiles {
   ): Promise<boolean>;
   /** Empties these folders of the host; folders that are not there are fine. */
   empty(
+    node: NodeName,
+    folders: { readonly image: string; readonly paths: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /**
+   * Unmounts on the host whatever is mounted below these folders, which may be mounted themselves and stay so. Folders
+   * that are not there are fine. Throws DOCKER where the host keeps its mounts to itself.
+   */
+  unmount(
+    node: NodeName,
+    folders: { readonly image: string; readonly paths: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Removes these folders, in this order, where nothing is in them; one that is mounted or a link stays. */
+  discard(
     node: NodeName,
     folders: { readonly image: string; readonly paths: readonly string[] },
     signal: AbortSignal,

@@ -18,6 +18,8 @@ export interface Change {
   readonly what: 'make' | 'issue again' | 'rotate' | 'kubeconfig' | 'remove';
   /** For people: `it is new`, `it lacks h4`. */
   readonly why: string;
+  /** It serves for some days yet. */
+  readonly canWait?: true;
 }
 
 /** Milliseconds before its end from which on a certificate is issued again. */
@@ -71,8 +73,13 @@ function changeOf(leaf: Leaf, had: Bundle, now: Date): Change | undefined {
   if (element === undefined || certificate === undefined) return { name, what: 'make', why: 'it is new' };
   const ca = readCertificate(had[leaf.ca]?.certificatePEM ?? '');
   const why = whyAgain(leaf, element, certificate, ca, now);
-  return why === undefined ? undefined : { name, what: 'issue again', why };
+  if (why !== undefined) return { name, what: 'issue again', why };
+  if (!isEnding(certificate.notAfter, now)) return undefined;
+  const ends = `it ends on ${dayOf(certificate.notAfter)}`;
+  return { name, what: 'issue again', why: ends, canWait: true };
 }
+
+const dayOf = (date: Date): string => date.toISOString().slice(0, 10);
 
 function whyAgain(
   { name, ca: caName, names }: Leaf,
@@ -84,25 +91,35 @@ function whyAgain(
   const key = readKey(element.keyPEM);
   if (key === undefined || !certificate.x509.checkPrivateKey(key)) return 'its key is not in the state';
   if (ca === undefined || !isSignedBy(certificate, ca)) return `it is not signed by the cluster’s ${caName}`;
-  if (isEnding(certificate.notAfter, now)) {
-    const day = certificate.notAfter.toISOString().slice(0, 10);
-    return certificate.notAfter <= now ? `it ended on ${day}` : `it ends on ${day}`;
-  }
+  if (certificate.notAfter <= now) return `it ended on ${dayOf(certificate.notAfter)}`;
+  // A CA of the user's own may have added names, and put them in its own order: they have to be there, no more.
+  if (isOfOwnCa(certificate, ca)) return difference(names, certificate.names, 'lacks');
   // RKE compares kube-apiserver's list in its order, those of etcd without; a kubelet's it leaves as they are.
-  if (name === 'kube-apiserver') return difference(names, certificate.names, true);
-  if (name.startsWith('kube-etcd-')) return difference(names, certificate.names, false);
+  if (name === 'kube-apiserver') return difference(names, certificate.names, 'order');
+  if (name.startsWith('kube-etcd-')) return difference(names, certificate.names, 'set');
   return undefined;
 }
 
+/** RKE and tsrke let all that they issue begin with its CA. */
+function isOfOwnCa(certificate: Certificate, ca: Certificate): boolean {
+  return certificate.notBefore.getTime() !== ca.notBefore.getTime();
+}
+
 /** What to say of two lists of names that are not the same. */
-function difference(wanted: AltNames, held: AltNames, inOrder: boolean): string | undefined {
+function difference(
+  wanted: AltNames,
+  held: AltNames,
+  compared: 'lacks' | 'set' | 'order',
+): string | undefined {
   const flat = ({ dns, ip }: AltNames) => [...dns, '', ...ip];
   const [want, have] = [flat(wanted), flat(held)];
   const lacks = want.filter((name) => !have.includes(name));
   if (lacks.length > 0) return `it lacks ${lacks.join(', ')}`;
+  if (compared === 'lacks') return undefined;
   const surplus = have.filter((name) => !want.includes(name));
   if (surplus.length > 0) return `it names ${surplus.join(', ')}, which is gone`;
-  const same = inOrder ? want.join() === have.join() : want.toSorted().join() === have.toSorted().join();
+  const same =
+    compared === 'order' ? want.join() === have.join() : want.toSorted().join() === have.toSorted().join();
   return same ? undefined : 'the nodes’ order is another one';
 }
 

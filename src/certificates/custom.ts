@@ -93,7 +93,9 @@ class Judge {
   sameCa(name: CaName, pair: Pair | undefined, had: Bundle | undefined): void {
     const known = readCertificate(had?.[name]?.certificatePEM ?? '');
     if (pair === undefined || known === undefined) return;
-    if (known.x509.publicKey.equals(pair.certificate.x509.publicKey)) return;
+    const { x509, subject } = pair.certificate;
+    // Both are looked for in what it has signed.
+    if (known.x509.publicKey.equals(x509.publicKey) && known.subject.equals(subject)) return;
     this.problems.push(`${name}.pem is another CA than the cluster’s`);
   }
 

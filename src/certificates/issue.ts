@@ -50,7 +50,8 @@ export async function carryOut(
   const leaves = leavesOf(cluster).filter(({ name }) => named.has(name));
   const cas = caNames.filter((name) => named.has(name));
   // Before any work: a CA that the user has brought may have come without its key.
-  for (const leaf of leaves) if (!cas.includes(leaf.ca)) issuerIn(made, leaf);
+  const unsigned = leaves.filter((leaf) => !cas.includes(leaf.ca) && issuerIn(made, leaf) === undefined);
+  if (unsigned.length > 0) throw notIssued(unsigned, changes);
 
   const rotated = new Set(changes.filter(({ what }) => what === 'rotate').map(({ name }) => name));
   const keys = await keysFor([...cas, ...leaves.map(({ name }) => name)], rotated, made, source);
@@ -62,7 +63,8 @@ export async function carryOut(
     const key = shares
       ? (readKey(made.get('kube-proxy')?.keyPEM ?? '') ?? absent('kube-proxy'))
       : keyOf(leaf.name);
-    made.set(leaf.name, leafElement(leaf, key, issuerIn(made, leaf), { now, serial: source.newSerial() }));
+    const signing = issuerIn(made, leaf) ?? absent(leaf.ca);
+    made.set(leaf.name, leafElement(leaf, key, signing, { now, serial: source.newSerial() }));
   }
   // Very old clusters sign tokens with kube-apiserver's key: that of before, should it just have been rotated.
   const server = bundle?.['kube-apiserver'] ?? made.get('kube-apiserver');
@@ -140,15 +142,44 @@ function leafElement(
   return elementOf(leaf.name, { certificatePEM, keyPEM: keyPem(privateKey) }, leaf);
 }
 
-function issuerIn(made: ReadonlyMap<string, BundleElement>, { name, ca }: Leaf): Signing {
+/** undefined: the CA's key is not there. */
+function issuerIn(
+  made: ReadonlyMap<string, Pick<BundleElement, 'certificatePEM' | 'keyPEM'>>,
+  { ca }: Leaf,
+): Signing | undefined {
   const element = made.get(ca);
   const certificate = readCertificate(element?.certificatePEM ?? '');
   const key = readKey(element?.keyPEM ?? '');
-  if (certificate !== undefined && key !== undefined && certificate.x509.checkPrivateKey(key))
-    return { certificate, key };
-  throw new TsrkeError('CERTIFICATES_INVALID', `${name} must be issued, and the state has no key of ${ca}`, {
-    next: 'have it issued where your CA is: `tsrke cert generate-csr` makes the requests, `--custom-certs` takes the certificates',
-  });
+  const isWhole = certificate !== undefined && key !== undefined && certificate.x509.checkPrivateKey(key);
+  return isWhole ? { certificate, key } : undefined;
+}
+
+/** Of these changes those that `carryOut` cannot make, because the user's own CA has kept its key. */
+export function unsignable(
+  cluster: CertifiedCluster,
+  bundle: Bundle | undefined,
+  changes: readonly Change[],
+): Change[] {
+  const made = new Map(Object.entries(bundle ?? {}));
+  const isMade = (name: string) => changes.some((change) => change.name === name && change.what !== 'remove');
+  const leaves = leavesOf(cluster).filter((leaf) => !isMade(leaf.ca) && issuerIn(made, leaf) === undefined);
+  return changes.filter(
+    ({ name, what }) => !['kubeconfig', 'remove'].includes(what) && leaves.some((leaf) => leaf.name === name),
+  );
+}
+
+function notIssued(leaves: readonly Leaf[], changes: readonly Change[]): TsrkeError {
+  const names = leaves.map(({ name }) => name);
+  const cas = [...new Set(leaves.map(({ ca }) => ca))].join(' and ');
+  const why = (name: string) => changes.find((change) => change.name === name)?.why ?? '';
+  return new TsrkeError(
+    'CERTIFICATES_INVALID',
+    `${names.join(', ')} must be issued, and the state has no key of ${cas}: that is a CA of your own`,
+    {
+      details: names.map((name) => `${name}: ${why(name)}`),
+      next: 'have them signed there: `tsrke cert generate-csr` makes the requests, `tsrke up --custom-certs` takes the certificates. Nothing was touched',
+    },
+  );
 }
 
 /** Those of an etcd outside the cluster, out of cluster.yml. Throws CONFIG_INVALID. */

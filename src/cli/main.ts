@@ -23,6 +23,8 @@ interface CommonFlags {
   readonly ignoreUnknownKeys?: boolean;
   readonly ifDue?: boolean;
   readonly keepOldKey?: boolean;
+  readonly certDir?: string;
+  readonly customCerts?: boolean;
 }
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -92,7 +94,9 @@ async function changeCluster(command: string, flags: CommonFlags & PlanFlags, ac
     const common = { ...loadOptions(flags), ...planned, report, signal };
     if ((planned?.action ?? action) === 'up') {
       const { up: bringUp } = await import('../provision/up.ts');
-      return await bringUp({ ...common, skipsPortCheck: flags.disablePortCheck === true });
+      const { certDirIn } = await import('./certificates.ts');
+      const skipsPortCheck = flags.disablePortCheck === true;
+      return await bringUp({ ...common, skipsPortCheck, certDir: certDirIn(flags) });
     }
     const { changeEncryption } = await import('../provision/encryption.ts');
     return await changeEncryption({
@@ -107,8 +111,10 @@ async function changeCluster(command: string, flags: CommonFlags & PlanFlags, ac
 async function showPlan(flags: CommonFlags & PlanFlags, action: 'up' | 'rotate'): Promise<void> {
   const { answer } = await import('./answer.ts');
   await answer({ output: flags.output, debug: isDebug() }, async (report, signal) => {
+    const { certDirIn } = await import('./certificates.ts');
     const { lookAhead } = await import('./plan.ts');
-    return await lookAhead({ ...loadOptions(flags), action, report, signal }, flags.out);
+    const certDir = certDirIn(flags);
+    return await lookAhead({ ...loadOptions(flags), action, certDir, report, signal }, flags.out);
   });
 }
 
@@ -121,7 +127,12 @@ function loadOptions(flags: CommonFlags) {
   };
 }
 
-const up = common(program.command('up'))
+const certificates = (command: Command): Command =>
+  command
+    .option('--custom-certs', 'take certificates of a CA of your own: see `tsrke cert generate-csr`')
+    .option('--cert-dir <dir>', 'where they are (default: cluster_certs, beside cluster.yml)');
+
+const up = certificates(common(program.command('up')))
   .description('bring the cluster to what cluster.yml says; makes it on bare hosts')
   .option('--disable-port-check', 'do not try whether hosts reach each other before they are set up')
   .option('--dry-run', 'show what it would do, as `tsrke plan` does; changes nothing')
@@ -138,6 +149,7 @@ addHelp(up, {
     ['tsrke up', 'the cluster of ./cluster.yml'],
     ['tsrke up --config prod.yml', 'another one; its state is prod.rkestate'],
     ['tsrke up --plan plan.json', 'what was approved, and nothing else'],
+    ['tsrke up --custom-certs', 'with certificates of a CA of your own'],
     ['tsrke up --output json | jq .type', 'for scripts'],
   ],
   exitCodes: [0, 1, 2, 3, 4, 130],
@@ -147,7 +159,7 @@ addHelp(up, {
     'continues from what is there.',
 });
 
-const plan = common(program.command('plan'), 'text, or one JSON document')
+const plan = certificates(common(program.command('plan'), 'text, or one JSON document'))
   .description('what `tsrke up` would do: steps per node, restarts, objects, time; changes nothing')
   .option('--out <file>', 'keep the plan for `tsrke up --plan`')
   .action((flags: CommonFlags & PlanFlags) => showPlan(flags, 'up'));

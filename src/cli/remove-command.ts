@@ -35,7 +35,8 @@ export function addRemoveCommand<Flags extends RemoveFlags>(program: Command, me
     environment: ['RKE_CONFIG', 'SSH_AUTH_SOCK', 'NO_COLOR'],
     more:
       'Snapshots in /opt/rke/etcd-snapshots stay, and the state file under another name:\n' +
-      'they need its keys. All hosts have to be reached, or nothing is done.',
+      'they need its keys. So do images, and audit logs. All hosts have to be reached, or\n' +
+      'nothing is done.',
   });
 }
 

@@ -13,6 +13,7 @@ import type { ServiceName } from '../services/container.ts';
 import { inspect } from './containers.ts';
 import { bytesOf, statusOf } from './docker-client.ts';
 import {
+  discardScript,
   emptyScript,
   folderInTheWayCode,
   freeScript,
@@ -22,6 +23,7 @@ import {
   onItsWay,
   ownScript,
   placeScript,
+  unmountScript,
 } from './host-scripts.ts';
 import { runOneShot, type OneShot, type Outcome } from './one-shot.ts';
 
@@ -164,6 +166,37 @@ export function hostFiles(options: {
         const each = await look(node, emptyScript, { image, path }, {}, signal);
         expectDone(node, each, `${path} could not be emptied`);
       }
+    },
+
+    async unmount(node, { image, paths }, signal) {
+      const there: string[] = [];
+      // Docker would make one that is not there.
+      for (const path of new Set(paths.map((each) => emptiable(node, each)))) {
+        const { code } = await look(node, holdsScript, { image, path }, {}, signal);
+        if (code === 0) there.push(path);
+      }
+      if (there.length === 0) return;
+      const docker = await options.docker(node, signal);
+      const binds = there.map((path, index) => `${path}:${hostFolder(index)}:rshared`);
+      const plainHelper = helperOf(
+        image,
+        binds,
+        unmountScript,
+        there.map((_, index) => hostFolder(index)),
+      );
+      const definition = { ...plainHelper, HostConfig: { ...plainHelper.HostConfig, Privileged: true } };
+      const outcome = await inLine(node, () =>
+        runOneShot({ docker, node, name: helper, definition }, signal),
+      );
+      expectDone(node, outcome, `what is mounted below ${there.join(', ')} could not be unmounted`);
+    },
+
+    async discard(node, { image, paths }, signal) {
+      const all = [...new Set(paths.map((path) => plain(node, path)))].filter(
+        (path) => path.split('/').length > 2 && (!shared.has(path) || path === '/opt/rke'),
+      );
+      const outcome = await run(node, discardScript, { image, paths: all, by: 'parent' }, {}, signal);
+      expectDone(node, outcome, `empty folders could not be removed`);
     },
 
     async free(node, { image, path }, signal) {

@@ -82,6 +82,29 @@ for folder in "$@"; do
   if [ -d "$folder" ]; then empty "$folder"; fi
 done`;
 
+/**
+ * `$@` folders, bound so that the host takes part in what becomes of their mounts: all below them goes, what was mounted
+ * last first. The list of mounts has spaces and the like as octal numbers.
+ */
+export const unmountScript = String.raw`
+for folder in "$@"; do
+  while :; do
+    last=
+    while read -r _ at _; do
+      case "$at" in "$folder"/*) last=$at ;; esac
+    done </proc/self/mounts
+    if [ -z "$last" ]; then break; fi
+    at=$(printf '%b' "$(printf '%s' "$last" | sed 's/\\\([0-7]\)/\\0\1/g')")
+    umount "$at" || umount -l "$at" || exit 1
+  done
+done`;
+
+/** `$@` folders: each goes where nothing is in it. */
+export const discardScript = `
+for folder in "$@"; do
+  if [ -d "$folder" ] && [ ! -L "$folder" ]; then rmdir "$folder" 2>/dev/null || true; fi
+done`;
+
 /** `$1` a folder: prints what \`df\` says of it, or of the nearest one above it that is there. */
 export const freeScript = `
 if [ -L "$1" ]; then exit ${linkCode}; fi

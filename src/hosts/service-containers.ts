@@ -156,7 +156,43 @@ export function serviceContainers({
       const info = heirOf(await inspectThree(docker, namesOf(name)));
       return info === undefined ? [] : logsOf(docker, info, lines);
     },
+
+    async leftovers(node, signal) {
+      return (await leftoversOn(await open(node, signal))).map(({ name }) => name);
+    },
+
+    async removeLeftovers(node, signal) {
+      const docker = await open(node, signal);
+      // A sandbox has the network of its pod's containers, so it goes last.
+      const isSandbox = ({ name }: Leftover) => name.startsWith('k8s_POD_');
+      const found = (await leftoversOn(docker)).toSorted(
+        (a, b) => Number(isSandbox(a)) - Number(isSandbox(b)),
+      );
+      for (const { id } of found) await remove(docker, id, signal);
+    },
   };
+}
+
+interface Leftover {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** Containers that run once, of RKE and tsrke; those of RKE may have keys in their environment. */
+const helpers = new Set([
+  ...['cert-deployer', 'cert-fetcher', 'cluster-state-deployer', 'extract-statefile-configmap'],
+  ...['file-deployer', 'etcd-fix-perm', 'rke-bundle-cert', 'rke-log-linker', 'rke-log-cleaner'],
+  ...['rke-etcd-port-listener', 'rke-cp-port-listener', 'rke-worker-port-listener', 'rke-port-checker'],
+  ...['rke-selinux-checker', 'kube-cleaner', 'tsrke-files'],
+]);
+
+/** cri-dockerd names all that it makes `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. */
+async function leftoversOn(docker: Docker): Promise<Leftover[]> {
+  const all = await docker.listContainers({ all: true });
+  return all.flatMap(({ Id: id, Names }) => {
+    const [name = ''] = Names.map((each) => each.replace(/^\//, ''));
+    return /^k8s_.*_.*_.*_/.test(name) || helpers.has(name) ? [{ id, name }] : [];
+  });
 }
 
 /** kube-apiserver's are those of recreation.ts: whoever finds one exchange cut off can finish it. */

@@ -23,6 +23,8 @@ export class Host {
     '/var/run',
   ]);
   readonly #files = new Map<string, LabFile>();
+  /** Folders at which something else is mounted, as the volumes of pods are. */
+  readonly #mounts = new Set<string>();
   readonly #changed: () => void;
 
   constructor(node: LabNode, changed: () => void) {
@@ -58,11 +60,42 @@ export class Host {
     this.#changed();
   }
 
-  /** All that `below` finds. */
+  /** All that `below` finds, but for what is mounted there and the folders on the way. */
   empty(folder: string): void {
+    const { files, folders } = this.below(folder);
+    const mounts = [...this.#mounts].filter((each) => each !== folder);
+    const isMounted = (path: string) => mounts.some((each) => path === each || path.startsWith(`${each}/`));
+    const holdsMount = (path: string) => mounts.some((each) => each.startsWith(`${path}/`));
+    for (const path of files) if (!isMounted(path)) this.#files.delete(path);
+    for (const path of folders) {
+      if (!isMounted(path) && !holdsMount(path)) this.#folders.delete(path);
+    }
+    this.#changed();
+  }
+
+  mount(folder: string): void {
+    this.makeFolder(folder);
+    this.#mounts.add(folder);
+  }
+
+  get mounts(): readonly string[] {
+    return [...this.#mounts];
+  }
+
+  /** What is mounted there goes out of sight with all that is in it. */
+  unmount(folder: string): void {
     const { files, folders } = this.below(folder);
     for (const path of files) this.#files.delete(path);
     for (const path of folders) this.#folders.delete(path);
+    this.#mounts.delete(folder);
+    this.#changed();
+  }
+
+  /** Where nothing is in it. */
+  removeFolder(path: string): void {
+    const { files, folders } = this.below(path);
+    if (files.length + folders.length > 0 || this.#mounts.has(path)) return;
+    this.#folders.delete(path);
     this.#changed();
   }
 

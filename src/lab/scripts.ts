@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import { changedCode, clearScript, directoryCode, removeScript, replaceScript } from '../hosts/files.ts';
 import {
+  discardScript,
   emptyScript,
   folderInTheWayCode,
   freeScript,
@@ -15,6 +16,7 @@ import {
   onItsWay,
   ownScript,
   placeScript,
+  unmountScript,
 } from '../hosts/host-scripts.ts';
 import type { Host } from './host.ts';
 
@@ -63,6 +65,8 @@ const scripts: ReadonlyMap<string, Script> = new Map([
   [ownScript, own],
   [holdsScript, holds],
   [emptyScript, empty],
+  [unmountScript, unmount],
+  [discardScript, discard],
   [freeScript, free],
 ]);
 
@@ -119,6 +123,17 @@ function holds(host: Host, hostPath: HostPath, [path = '']: readonly string[]): 
 
 function empty(host: Host, hostPath: HostPath, paths: readonly string[]): Ran {
   for (const path of paths) host.empty(hostPath(path) ?? path);
+  return done;
+}
+
+function unmount(host: Host, hostPath: HostPath, paths: readonly string[]): Ran {
+  const below = (mount: string) => paths.some((path) => mount.startsWith(`${hostPath(path) ?? path}/`));
+  for (const mount of host.mounts.toReversed()) if (below(mount)) host.unmount(mount);
+  return done;
+}
+
+function discard(host: Host, hostPath: HostPath, paths: readonly string[]): Ran {
+  for (const path of paths) host.removeFolder(hostPath(path) ?? path);
   return done;
 }
 

@@ -57,15 +57,22 @@ const goesOn = 'run the same command again: it looks at what is there and goes o
 /** Milliseconds in which a service must have become well after its start. */
 const wellLimit = 120_000;
 
-/** RKE's folders on a node that leaves. */
-const foldersToEmpty = [
-  '/etc/kubernetes',
-  '/etc/cni',
-  '/opt/cni',
-  '/var/run/calico',
-  '/var/lib/cni',
-  '/var/lib/etcd',
-] as const;
+/**
+ * Folders on a node that leaves: RKE's own list, and what it leaves behind. `under`: below `prefix_path`. Snapshots
+ * and kube-apiserver's audit log stay.
+ */
+const foldersToEmpty = {
+  under: [
+    ...['/etc/kubernetes', '/var/lib/cni', '/var/lib/etcd'],
+    ...['/var/lib/kubelet', '/var/lib/cri-dockerd'],
+  ],
+  everywhere: [
+    ...['/etc/cni', '/opt/cni', '/var/run/calico'],
+    // kubelet has its folder for volume plugins there, whatever the prefix is.
+    ...['/var/lib/kubelet', '/var/lib/calico', '/run/flannel', '/var/lib/rancher/rke'],
+    ...['/var/log/containers', '/var/log/pods'],
+  ],
+} as const;
 
 /** All lanes, `width` of them side by side; the first that fails keeps others from beginning. */
 export async function carryOut(stage: Stage, carried: Carried, signal: AbortSignal): Promise<void> {
@@ -316,15 +323,34 @@ async function leave(
   carried: Carried,
   signal: AbortSignal,
 ): Promise<void> {
-  const { services, hostFiles } = carried.world;
+  const { services, hostFiles, report } = carried.world;
   // kubelet last to come is first to go: it would start pods again.
   for (const name of [...names].reverse()) await services.remove(node, name, signal);
+  await services.removeLeftovers(node, signal);
   const { image, onHost } = placeOf(carried, node);
   await services.needImage(node, image, signal);
-  const prefixed = foldersToEmpty.map((path) =>
-    /^\/(opt|etc\/cni|var\/run)/.test(path) ? path : onHost(path),
-  );
-  await hostFiles.empty(node, { image, paths: prefixed }, signal);
+  const folders = [...foldersToEmpty.under.map(onHost), ...foldersToEmpty.everywhere];
+  const mounted = [onHost('/var/lib/kubelet'), '/var/lib/kubelet', '/var/run/calico'];
+  try {
+    await hostFiles.unmount(node, { image, paths: mounted }, signal);
+  } catch (error) {
+    if (!(error instanceof TsrkeError) || error.code !== 'DOCKER') throw error;
+    // What is mounted there is left alone below.
+    report.note('warning', messageOf(error), node);
+  }
+  await hostFiles.empty(node, { image, paths: folders }, signal);
+  await hostFiles.discard(node, { image, paths: [...folders, ...foldersLeft(onHost)] }, signal);
+}
+
+/** They go where nothing is left in them, from the inside out. */
+function foldersLeft(onHost: (path: string) => string): string[] {
+  const own = ['/etc', '/var/lib', '/var/log', '/var'].map(onHost);
+  return [
+    ...['/etc/ceph', '/var/log/kube-audit'].map(onHost),
+    '/var/lib/rancher',
+    ...(onHost('/') === '/' ? [] : own),
+    ...['/opt/rke/etcd-snapshots', '/opt/rke'],
+  ];
 }
 
 /** Where RKE's folders are on this host, and the image that helps there: it has a shell. */

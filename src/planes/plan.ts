@@ -208,7 +208,7 @@ export function describeMove(move: Move): string {
     case 'expel':
       return 'leave etcd';
     case 'leave':
-      return `remove ${move.services.length} containers and what they kept in RKE’s folders`;
+      return `remove ${move.services.length} containers, those of pods, and what they kept on the host`;
     case 'forget':
       return 'remove the node from Kubernetes';
   }

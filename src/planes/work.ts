@@ -49,6 +49,8 @@ export interface PlanesWish {
 export interface EncryptionPart {
   /** Arguments for a kube-apiserver that is made for the first time; undefined: it runs without a provider file. */
   readonly first: { readonly args: readonly string[]; readonly file: Delivered } | undefined;
+  /** Nodes whose own provider file stays, whatever it is. */
+  readonly keepsFile?: ReadonlySet<NodeName>;
   /** Binds that come and go with it. */
   readonly binds: ReadonlySet<string>;
 }
@@ -82,10 +84,11 @@ export function workOn(sight: NodeSight, planes: PlanesWish): NodeWork {
   const host = dockerHostOf(sight.info, nameOf(node));
   const wanted = servicesOf(node, host, planes.wish).map((container) => adapted(container, sight, planes));
   const files = filesOn(node, host, planes.wish, planes.bundle);
-  const { first } = planes.encryption;
+  const { first, keepsFile } = planes.encryption;
   // kube-apiserver finds it at its very first start.
   const isNewServer = node.role.includes('controlplane') && !seen.has('kube-apiserver');
-  const all = [...files, ...(isNewServer && first !== undefined ? [first.file] : [])];
+  const needsFile = isNewServer && keepsFile?.has(nameOf(node)) !== true;
+  const all = [...files, ...(needsFile && first !== undefined ? [first.file] : [])];
   const missing = all.filter((file) => !isSameFile(file.text, sight.files?.get(file.path)));
   const byDrift = driftOf(wanted, seen).map((drift) => workFor(drift, wanted));
   const cutOff = wanted.flatMap((container): ServiceWork[] =>

@@ -7,10 +7,9 @@ import { rotationFor, type Rotation } from '../certificates/rotation.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { TsrkeError } from '../errors.ts';
 import type { Move, Stage } from '../planes/plan.ts';
-import type { Report } from '../ports.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { accessOf, withCluster, type Cluster } from './cluster.ts';
-import { readIfThere, writeKubeconfig } from './get-files.ts';
+import { renewKubeconfig } from './get-files.ts';
 import { linkOverSsh, withLinks, type Links } from './links.ts';
 import { everyNode } from './members.ts';
 import {
@@ -105,26 +104,6 @@ export function neverUp(where: string): TsrkeError {
   return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {
     next: 'run `tsrke up` first; it makes the certificates',
   });
-}
-
-/**
- * The one beside cluster.yml gets the certificates of this bundle and keeps the address that it leads to; one that is
- * none of RKE's making is left alone. Throws STATE_WRITE.
- */
-export async function renewKubeconfig(path: string, bundle: Bundle, report: Report): Promise<void> {
-  const config = bundle['kube-admin']?.config ?? '';
-  const found = readIfThere(path);
-  if (config === '' || found === undefined) return;
-  const line = /^ *server: .*$/m;
-  const wanted = config.replace(line, line.exec(found)?.[0] ?? '');
-  if (found.trim() === wanted.trim()) return;
-  const shape = (text: string) => text.trim().replace(/^( *\S+-data: ).*$/gm, '$1');
-  if (shape(found) === shape(wanted)) await writeKubeconfig(path, wanted);
-  else
-    report.note(
-      'warning',
-      `${path} is not as RKE writes it and stays as it is: give it the new certificates`,
-    );
 }
 
 function sentenceOf(former: Bundle, bundle: Bundle, done: readonly Move[]): string {

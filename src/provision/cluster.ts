@@ -61,7 +61,7 @@ export async function connectCluster(options: ConnectOptions, link: Link = linkO
     const [first] = nodes.filter((node) => !gone.has(node.name));
     if (first === undefined) {
       throw new TsrkeError('APISERVER_MISSING', 'no controlplane node runs a kube-apiserver', {
-        next: `for a cluster that was never there: \`tsrke up\` makes it. Of ${store.where} one was there: start its containers (\`docker ps -a\` on the nodes). Nothing was touched`,
+        next: `run \`tsrke up\`: it makes the containers of ${store.where} again, with the keys and data that are there. Nothing was touched`,
       });
     }
     await refuseGoneThatServe(nodes, gone, kube, first.name, signal);

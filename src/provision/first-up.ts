@@ -1,6 +1,7 @@
 /** A cluster that does not exist yet: its keys and certificates, then etcd and the control plane on bare hosts. */
 import { randomUUID } from 'node:crypto';
-import type { Bundle } from '../certificates/bundle.ts';
+import { bundleIn, type Bundle } from '../certificates/bundle.ts';
+import { caNames } from '../certificates/cluster.ts';
 import type { ClusterConfig } from '../config/load.ts';
 import type { RkeConfig } from '../config/rke-config.ts';
 import { defaultVersion, kubernetesVersion } from '../config/versions.ts';
@@ -39,7 +40,7 @@ export interface BeginOptions {
   /** The state file; undefined: there is none. */
   readonly found: ClusterState | undefined;
   readonly store: StateStore;
-  readonly options: Pick<UpOptions, 'report' | 'signal' | 'skipsPortCheck'>;
+  readonly options: Pick<UpOptions, 'report' | 'signal' | 'skipsPortCheck' | 'certDir'>;
 }
 
 export interface Begun {
@@ -60,21 +61,24 @@ export const isBegun = (state: ClusterState): boolean => recordedConfig(state) !
 
 /**
  * A cluster that exists is left as it is. For a new one keys and certificates are made here, in memory; nothing is
- * written and nobody reached yet. Throws STATE_INVALID, CONFIG_INVALID, PROVIDER_FILE_INVALID.
+ * written and nobody reached yet. Throws STATE_INVALID, CONFIG_INVALID, CERTIFICATES_INVALID, PROVIDER_FILE_INVALID.
  */
 export async function beginCluster(begin: BeginOptions): Promise<Begun> {
-  const { config, found, store } = begin;
+  const { config, found, store, options } = begin;
+  const { rke } = wishOf(config, false);
+  const ask = { rke, configPath: config.path, now: new Date(), certDir: options.certDir };
   if (found !== undefined && isBegun(found)) {
+    // What a CA of the user's own must do is said before encryption is changed.
+    if (options.certDir !== undefined || hasForeignCa(found)) await bundleFor({ ...ask, state: found });
     return {
       ...{ state: found, access: accessOf(found, store.where), bundle: {}, file: noFile, note: '' },
       first: () => Promise.resolve(found),
     };
   }
-  const now = new Date();
-  const { rke } = wishOf(config, false);
   const empty = found ?? newState();
-  const { bundle } = await bundleFor(rke, config.path, empty, now);
-  const { file, state } = chosenFile(begin, empty, now);
+  const { bundle, warnings } = await bundleFor({ ...ask, state: empty });
+  for (const text of warnings) options.report.note('warning', text);
+  const { file, state } = chosenFile(begin, empty, ask.now);
   const known = withPlanes(state, ['desiredState'], rke, bundle);
   const text = file.entries.length === 0 ? {} : { encryptionConfig: renderProviderFile(file) };
   const { encryptionConfig: _old, ...desired } = known.document.desiredState ?? {};
@@ -92,6 +96,12 @@ export async function beginCluster(begin: BeginOptions): Promise<Begun> {
         : 'a new cluster, whose secrets are encrypted from the first one on',
     first: (links) => makeControlPlane(begin, prepared, { rke, bundle, file }, links),
   };
+}
+
+/** The user's own, which has kept its key. */
+function hasForeignCa({ document: { desiredState, currentState } }: ClusterState): boolean {
+  const bundle = bundleIn(desiredState?.certificatesBundle ?? currentState?.certificatesBundle ?? {});
+  return caNames.some((name) => bundle[name]?.keyPEM === '');
 }
 
 function newState(): ClusterState {
@@ -180,7 +190,7 @@ async function saved(state: ClusterState, store: StateStore, links: Links): Prom
 }
 
 /** kube-apiserver waits for its plugin, so that comes first. */
-async function makePlugins(
+export async function makePlugins(
   config: ClusterConfig,
   rke: RkeConfig,
   links: Links,

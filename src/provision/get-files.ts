@@ -1,6 +1,6 @@
 /** `tsrke util get-state-file` and `get-kubeconfig`: an operator's files, out of the state or out of the cluster itself. */
 import { readFileSync } from 'node:fs';
-import { bundleIn } from '../certificates/bundle.ts';
+import { bundleIn, type Bundle } from '../certificates/bundle.ts';
 import { readCertificate } from '../certificates/certificate.ts';
 import { adminKubeconfig } from '../certificates/kubeconfig.ts';
 import { kubeconfigPathOf, loadConfig, type ClusterConfig, type LoadOptions } from '../config/load.ts';
@@ -248,4 +248,24 @@ export async function writeKubeconfig(path: string, text: string): Promise<void>
   } catch (cause) {
     throw new TsrkeError('STATE_WRITE', `the kubeconfig could not be written to ${path}`, { cause });
   }
+}
+
+/**
+ * The one beside cluster.yml gets the certificates of this bundle and keeps the address that it leads to; one that is
+ * none of RKE's making is left alone. Throws STATE_WRITE.
+ */
+export async function renewKubeconfig(path: string, bundle: Bundle, report: Report): Promise<void> {
+  const config = bundle['kube-admin']?.config ?? '';
+  const found = readIfThere(path);
+  if (config === '' || found === undefined) return;
+  const line = /^ *server: .*$/m;
+  const wanted = config.replace(line, line.exec(found)?.[0] ?? '');
+  if (found.trim() === wanted.trim()) return;
+  const shape = (text: string) => text.trim().replace(/^( *\S+-data: ).*$/gm, '$1');
+  if (shape(found) === shape(wanted)) await writeKubeconfig(path, wanted);
+  else
+    report.note(
+      'warning',
+      `${path} is not as RKE writes it and stays as it is: give it the new certificates`,
+    );
 }

@@ -1,11 +1,13 @@
 /** `tsrke plan`: what `tsrke up` would do to the whole cluster, and in a cluster that is not there yet. */
 import { setMaxListeners } from 'node:events';
-import { loadConfig, statePathOf } from '../config/load.ts';
-import type { PlanDocument } from '../encryption/plan-document.ts';
+import { loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
+import type { PlanDocument, PlannedStage } from '../encryption/plan-document.ts';
 import { lookAtNodes } from '../planes/look.ts';
 import { stagesOf } from '../planes/plan.ts';
 import { previewOf } from '../planes/preview.ts';
+import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore } from '../state/store.ts';
+import { lookForLost, previewOfLost } from './bring-back.ts';
 import { connectCluster } from './cluster.ts';
 import { beginCluster, expectPlannable, isBegun } from './first-up.ts';
 import { lent, linkOverSsh, withLinks } from './links.ts';
@@ -38,9 +40,12 @@ export async function planUp(
   return await withLinks(link, linked, async (links) => {
     const now = links.clock.now();
     if (isBegun(state)) {
+      const lost = await lookForLost({ config, state, where: store.where, links, options });
+      if (lost !== undefined) return planWithout({ config, state, now }, previewOfLost(lost), lostNote);
       const connect: typeof connectCluster = (to) => connectCluster(to, () => lent(links));
       const plan = await planChange({ ...options, action: 'up' }, { store, connect });
-      const { planes } = await planesFor(config, state, now);
+      const { planes, warnings } = await planesFor({ config, state, now, certDir: options.certDir });
+      for (const text of warnings) report.note('warning', text);
       const sight = await report.task('look at the containers of all nodes', () =>
         lookAtNodes(planes.rke, planes.recorded, sourcesOf(planes, links), signal),
       );
@@ -60,22 +65,39 @@ export async function planUp(
     );
     expectPlannable(found, sight, store.where);
     const stages = stagesOf({ planes: planes.wish, sight, recorded: undefined });
-    return {
-      type: 'plan',
-      formatVersion: 1,
-      time: now.toISOString(),
-      cluster: config.name,
-      action: 'up',
-      somethingToDo: true,
-      note: begun.note,
-      keys: [],
-      due: [],
-      differences: [],
-      steps: [],
-      stages: previewOf(stages, await objectsOfNew({ config, planes, signal })),
-      restarts: 0,
-      objects: 0,
-      world: { state: { serial: state.tsrke.serial, sha256: '' }, wanted: '', nodes: [], stored: {} },
-    };
+    const objects = await objectsOfNew({ config, planes, signal });
+    return planWithout({ config, state, now }, previewOf(stages, objects), begun.note);
   });
+}
+
+const lostNote =
+  'containers of this cluster are lost: they are made again first, as they were; what else there is to do can be told once they run';
+
+/** Where no kube-apiserver can be asked. */
+function planWithout(
+  {
+    config,
+    state,
+    now,
+  }: { readonly config: ClusterConfig; readonly state: ClusterState; readonly now: Date },
+  stages: readonly PlannedStage[],
+  note: string,
+): PlanDocument {
+  return {
+    type: 'plan',
+    formatVersion: 1,
+    time: now.toISOString(),
+    cluster: config.name,
+    action: 'up',
+    somethingToDo: true,
+    note,
+    keys: [],
+    due: [],
+    differences: [],
+    steps: [],
+    stages,
+    restarts: 0,
+    objects: 0,
+    world: { state: { serial: state.tsrke.serial, sha256: '' }, wanted: '', nodes: [], stored: {} },
+  };
 }

@@ -40,6 +40,7 @@ import { measureRewrites } from '../kube/measure.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore, stateIn } from '../state/store.ts';
 import { connectCluster } from './cluster.ts';
+import type { CertificateOptions } from './planes.ts';
 import { decide, lookAtKeks, type Decision, type Found, type Surroundings } from './encryption.ts';
 import { dueNotes } from './due.ts';
 import { quiet } from './quiet.ts';
@@ -48,7 +49,7 @@ import { wantedOf } from './wanted.ts';
 
 type Planned = Parameters<typeof plannedKey>[0];
 
-export interface PlanOptions extends LookOptions {
+export interface PlanOptions extends LookOptions, CertificateOptions {
   readonly action: 'up' | 'rotate';
 }
 

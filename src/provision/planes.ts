@@ -1,8 +1,10 @@
 /** The planes of a cluster brought to what cluster.yml says: what to carry them out with, and the loop that does it. */
 import { bundleForState, bundleIn, type Bundle } from '../certificates/bundle.ts';
+import { certDirReader } from '../certificates/cert-dir.ts';
 import { changesFor } from '../certificates/changes.ts';
 import { certifiedClusterOf } from '../certificates/cluster.ts';
-import { carryOut as issue } from '../certificates/issue.ts';
+import { customBundle } from '../certificates/custom.ts';
+import { carryOut as issue, unsignable } from '../certificates/issue.ts';
 import { differences } from '../config/differences.ts';
 import type { ClusterConfig } from '../config/load.ts';
 import type { RkeConfig, RkeNode } from '../config/rke-config.ts';
@@ -107,21 +109,52 @@ export function changedFiles(current: Bundle, wanted: Bundle): string[] {
   });
 }
 
-/** All certificates as they are to be; what must be issued is issued here, in memory. Throws STATE_INVALID. */
-export async function bundleFor(
-  rke: RkeConfig,
-  configPath: string,
-  state: ClusterState,
-  now: Date,
-): Promise<{ readonly bundle: Bundle; readonly isNew: boolean }> {
+/** A folder with certificates of the user's own CA (`--custom-certs`); undefined: those that there are go on. */
+export interface CertificateOptions {
+  readonly certDir?: string | undefined;
+}
+
+export interface BundleAsk extends CertificateOptions {
+  readonly rke: RkeConfig;
+  readonly configPath: string;
+  readonly state: ClusterState;
+  readonly now: Date;
+}
+
+export interface WantedBundle {
+  readonly bundle: Bundle;
+  /** It is another one than the state's. */
+  readonly isNew: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * All certificates as they are to be; what must be issued is issued here, in memory. Throws STATE_INVALID, and
+ * CERTIFICATES_INVALID for what is wrong with the user's own or what only her CA could issue.
+ */
+export async function bundleFor({ rke, configPath, state, now, certDir }: BundleAsk): Promise<WantedBundle> {
   const { desiredState, currentState } = state.document;
   const had = bundleIn(desiredState?.certificatesBundle ?? currentState?.certificatesBundle ?? {});
-  const certified = certifiedClusterOf(rke, configPath);
+  const cluster = certifiedClusterOf(rke, configPath);
   const bundle = Object.keys(had).length === 0 ? undefined : had;
-  const changes = changesFor(certified, bundle, now);
+  if (certDir !== undefined) {
+    const custom = customBundle({ cluster, where: certDir, read: certDirReader(certDir), bundle, now });
+    return { ...custom, isNew: bundle === undefined || !isSameBundle(custom.bundle, bundle) };
+  }
+  const all = changesFor(cluster, bundle, now);
+  const waiting = unsignable(cluster, bundle, all).filter(({ canWait }) => canWait === true);
+  const changes = all.filter((change) => !waiting.includes(change));
+  const warnings = waiting.map(
+    ({ name, why }) =>
+      `certificate ${name}: ${why}, and only your own CA can issue it again (\`tsrke cert generate-csr\`, then \`tsrke up --custom-certs\`)`,
+  );
   if (bundle !== undefined && changes.every(({ what }) => what === 'kubeconfig'))
-    return { bundle, isNew: false };
-  return { bundle: await issue(certified, bundle, changes), isNew: true };
+    return { bundle, isNew: false, warnings };
+  return { bundle: await issue(cluster, bundle, changes), isNew: true, warnings };
+}
+
+function isSameBundle(a: Bundle, b: Bundle): boolean {
+  return JSON.stringify(bundleForState(a)) === JSON.stringify(bundleForState(b));
 }
 
 /**

@@ -2,6 +2,7 @@
 import { renameSync, rmSync } from 'node:fs';
 import { setMaxListeners } from 'node:events';
 import { kubeconfigPathOf, loadConfig, statePathOf, type LoadOptions } from '../config/load.ts';
+import { allToTheirEnd, messageOf, TsrkeError } from '../errors.ts';
 import { carryOut, sightsOf } from '../planes/carry-out.ts';
 import { lookAtNodes } from '../planes/look.ts';
 import type { Move, Stage } from '../planes/plan.ts';
@@ -9,12 +10,14 @@ import { nameOf, type NodeSight } from '../planes/sight.ts';
 import type { Report } from '../ports.ts';
 import { wishOf } from '../services/cluster.ts';
 import type { ServiceName } from '../services/container.ts';
+import { thisOwner } from '../state/lock.ts';
 import type { ClusterState } from '../state/rkestate.ts';
 import { fileStore, locked, type StateStore } from '../state/store.ts';
 import { counted } from '../words.ts';
 import { accessOf } from './cluster.ts';
 import { expectAllReached, reachFirst } from './first-up.ts';
-import { linkOverSsh, withLinks, type Link } from './links.ts';
+import { linkOverSsh, withLinks, type Link, type Links } from './links.ts';
+import { ClusterLock } from './lock.ts';
 import { everyNode } from './members.ts';
 import { noObjects, recordedConfig } from './planes.ts';
 import { bundleIn } from '../certificates/bundle.ts';
@@ -26,6 +29,9 @@ export interface RemoveOptions extends LoadOptions {
   /** Asked once it is known what goes; false: nothing is done. */
   readonly confirm: (what: string) => Promise<boolean>;
 }
+
+/** While these stages begin there are kube-apiservers, by which others see that a run is under way. */
+const withServers = new Set(['worker plane', 'control plane']);
 
 /** As RKE has it: what uses a plane goes before it. */
 const planes: readonly (readonly [title: string, services: readonly ServiceName[]])[] = [
@@ -62,10 +68,11 @@ export async function remove(
       );
       expectAllReached(sight.unreached, reachFirst);
       const all = [...sight.nodes, ...sight.leaving];
-      const containers = all.reduce((sum, { services }) => sum + services.size, 0);
+      const { services, hostFiles, health, kube, clock } = links;
+      const pods = await allToTheirEnd(all.map(({ node }) => services.leftovers(nameOf(node), signal)));
+      const containers = all.reduce((sum, each) => sum + each.services.size, pods.flat().length);
       const what = `${counted(containers, 'container')} on ${counted(all.length, 'host')}, and all data of this cluster there`;
       if (!(await confirm(what))) return 'nothing was removed';
-      const { services, hostFiles, health, kube, clock } = links;
       const carried = {
         wish,
         bundle: bundleIn(state.document.currentState?.certificatesBundle ?? {}),
@@ -76,11 +83,52 @@ export async function remove(
           etcd: undefined,
         },
       };
-      for (const stage of stagesOfRemoval(all)) await carryOut(stage, carried, signal);
-      await removePlugins(all, links, signal);
-      return `${what}: removed${found === undefined ? '' : `; ${putAside(options.configPath)}`}`;
+      const lock = await lockCluster(found === undefined ? [] : all, links, report, signal);
+      try {
+        for (const stage of stagesOfRemoval(all)) {
+          if (withServers.has(stage.title)) await lock.hold(signal);
+          await carryOut(stage, carried, signal);
+        }
+        await removePlugins(all, links, signal);
+      } finally {
+        await lock.release();
+      }
+      return `${what}: removed; images stay${found === undefined ? '' : `; ${putAside(options.configPath)}`}`;
     });
   });
+}
+
+/**
+ * Another tsrke may be at work on the cluster. One whose lock cannot be reached is removed all the same. Throws LOCKED,
+ * and WRONG_CLUSTER where another cluster than the state's runs there.
+ */
+async function lockCluster(
+  sights: readonly NodeSight[],
+  { kube, markers, clock }: Links,
+  report: Report,
+  signal: AbortSignal,
+): Promise<Pick<ClusterLock, 'hold' | 'release'>> {
+  const none = { hold: () => Promise.resolve(), release: () => Promise.resolve() };
+  const servers = sights
+    .filter(({ services }) => services.has('kube-apiserver'))
+    .toSorted((a, b) => a.node.address.localeCompare(b.node.address, 'en', { numeric: true }))
+    .map(({ node }) => nameOf(node));
+  if (servers.length === 0) return none;
+  const owner = thisOwner(clock.now());
+  const lock = new ClusterLock({ kube, markers, nodes: () => servers, owner, clock, report });
+  try {
+    await lock.acquire(signal);
+    return lock;
+  } catch (error) {
+    await lock.release();
+    const isFinal = !(error instanceof TsrkeError) || ['LOCKED', 'WRONG_CLUSTER'].includes(error.code);
+    if (isFinal) throw error;
+    report.note(
+      'warning',
+      `the cluster could not be locked, and is removed all the same: ${messageOf(error)}`,
+    );
+    return none;
+  }
 }
 
 const nothingKnown: ClusterState = {

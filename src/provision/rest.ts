@@ -1,14 +1,14 @@
 /** After encryption: whatever else of the cluster differs from cluster.yml, and what Kubernetes is told of it. */
 import { existsSync } from 'node:fs';
+import { bundleIn } from '../certificates/bundle.ts';
 import { kubeconfigPathOf, type ClusterConfig } from '../config/load.ts';
 import { lookAtNodes } from '../planes/look.ts';
 import { stagesOf } from '../planes/plan.ts';
 import { previewOf } from '../planes/preview.ts';
 import { stateIn, type StateStore } from '../state/store.ts';
-import type { ClusterState } from '../state/rkestate.ts';
 import type { Cluster } from './cluster.ts';
 import { expectAllReached } from './first-up.ts';
-import { writeKubeconfig } from './get-files.ts';
+import { renewKubeconfig, writeKubeconfig } from './get-files.ts';
 import type { Links } from './links.ts';
 import { addObjects, grantNodes, lookAtObjects, nodeObjects } from './objects.ts';
 import {
@@ -21,6 +21,7 @@ import {
   sourcesOf,
   withPlanes,
   withStartedAnew,
+  type BundleAsk,
   type Planes,
 } from './planes.ts';
 import { expectFit } from './preflight.ts';
@@ -43,7 +44,11 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   const { report, signal } = options;
   const { world } = cluster;
   let state = stateIn(store);
-  const { planes, issues } = await planesFor(config, state, world.clock.now());
+  const { certDir } = options;
+  const { planes, issues, warnings } = await planesFor({ config, state, now: world.clock.now(), certDir });
+  // A new cluster's were told when they were made.
+  if (!isNew) for (const text of warnings) report.note('warning', text);
+  const former = bundleIn(state.document.currentState?.certificatesBundle ?? {});
   const bundle = planes.wish.bundle;
   const asNew: Planes = isNew ? { ...planes, recorded: undefined } : planes;
   const sight = await report.task(`look at ${counted(planes.rke.nodes.length, 'node')}`, () =>
@@ -84,6 +89,8 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   state = await withStartedAnew(state, planes, links, done, signal);
   await world.save(state, mayHoldKeys(state), signal);
   await keepKubeconfig(config, planes);
+  const hasNewAdmin = former['kube-admin']?.certificatePEM !== bundle['kube-admin']?.certificatePEM;
+  if (hasNewAdmin) await renewKubeconfig(kubeconfigPathOf(config.path), bundle, report);
   expectAllReached(last.unreached, reachLater);
   const nodes = counted(planes.rke.nodes.length, 'node');
   if (isNew) return `cluster ${config.name} is there: ${nodes}`;
@@ -92,16 +99,20 @@ export async function bringUpRest(rest: RestOptions): Promise<string | undefined
   return changes === 0 ? undefined : `${counted(changes, 'change')} on ${nodes}`;
 }
 
+export interface PlanesAsk extends Pick<BundleAsk, 'state' | 'now' | 'certDir'> {
+  readonly config: ClusterConfig;
+}
+
 /** What a run and a look ahead plan with. */
-export async function planesFor(
-  config: ClusterConfig,
-  state: ClusterState,
-  now: Date,
-): Promise<{ readonly planes: Planes; readonly issues: boolean }> {
+export async function planesFor({ config, state, ...more }: PlanesAsk): Promise<{
+  readonly planes: Planes;
+  readonly issues: boolean;
+  readonly warnings: readonly string[];
+}> {
   const ask = { config, state, file: fileInForce(state), reloads: config.encryption.reload === 'automatic' };
   const { rke } = planesOf({ ...ask, bundle: {} });
-  const { bundle, isNew } = await bundleFor(rke, config.path, state, now);
-  return { planes: planesOf({ ...ask, bundle }), issues: isNew };
+  const { bundle, isNew, warnings } = await bundleFor({ rke, configPath: config.path, state, ...more });
+  return { planes: planesOf({ ...ask, bundle }), issues: isNew, warnings };
 }
 
 /** As RKE leaves it beside cluster.yml; one that is there stays as long as it serves. */

@@ -7,15 +7,18 @@ import { setMaxListeners } from 'node:events';
 import { loadConfig, statePathOf } from '../config/load.ts';
 import type { PlannedStage } from '../encryption/plan-document.ts';
 import { fileStore, locked, type StateStore } from '../state/store.ts';
-import { withCluster } from './cluster.ts';
+import { bringBack, type BroughtBack } from './bring-back.ts';
+import { withCluster, type Cluster } from './cluster.ts';
 import { change, type EncryptionOptions } from './encryption.ts';
 import { beginCluster, isBegun } from './first-up.ts';
 import { linkOverSsh, withLinks, type Link } from './links.ts';
 import { everyNode } from './members.ts';
+import { mayHoldKeys, type CertificateOptions } from './planes.ts';
 import { bringUpRest } from './rest.ts';
 import { wantedOf } from './wanted.ts';
 
-export interface UpOptions extends Omit<EncryptionOptions, 'action' | 'ifDue' | 'keepsOldKey'> {
+export interface UpOptions
+  extends Omit<EncryptionOptions, 'action' | 'ifDue' | 'keepsOldKey'>, CertificateOptions {
   /** Ports between nodes are not tried out before a node is set up. */
   readonly skipsPortCheck?: boolean;
   /** Sees what is to be done beside encryption before anything of it is done, and may throw. */
@@ -47,11 +50,27 @@ export async function up(
     return await withLinks(link, { config, nodes, ...begun.access, hostKeys, report }, async (links) => {
       const isNew = !isBegun(begun.state);
       const state = isNew ? await begun.first(links) : begun.state;
-      return await withCluster({ config, state, store, report, signal }, links, async (cluster) => {
+      const brought = isNew
+        ? undefined
+        : await bringBack({ config, state, where: store.where, links, options });
+      return await withCluster({ config, state, store, report, signal }, links, async (connected) => {
+        const cluster = await withBroughtBack(connected, brought, signal);
         const encrypted = await change(config, wanted, cluster, { ...options, action: 'up' });
         const rest = await bringUpRest({ config, cluster, links, store, options, isNew });
-        return rest === undefined ? encrypted : `${rest}; ${encrypted.replace(/^nothing to do: /, '')}`;
+        const did = [brought?.said, rest].filter((each) => each !== undefined);
+        return did.length === 0 ? encrypted : [...did, encrypted.replace(/^nothing to do: /, '')].join('; ');
       });
     });
   });
+}
+
+/** Kept once the cluster's own copy has shown that the state is not an older one. */
+async function withBroughtBack(
+  cluster: Cluster,
+  brought: BroughtBack | undefined,
+  signal: AbortSignal,
+): Promise<Cluster> {
+  if (brought === undefined) return cluster;
+  const known = await brought.known(cluster.state);
+  return { ...cluster, state: await cluster.world.save(known, mayHoldKeys(known), signal) };
 }

@@ -4,8 +4,9 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { Bundle } from '../../src/certificates/bundle.ts';
 import { isSignedBy } from '../../src/certificates/certificate.ts';
 import { changesFor, endingCas } from '../../src/certificates/changes.ts';
-import type { CertifiedCluster, CertifiedNode } from '../../src/certificates/cluster.ts';
+import { leavesOf, type CertifiedCluster, type CertifiedNode } from '../../src/certificates/cluster.ts';
 import { carryOut, newBundle, systemSource } from '../../src/certificates/issue.ts';
+import { certificatePem, type AltNames } from '../../src/certificates/x509.ts';
 import { certificateIn, day, elementIn, rkeBundle, rkeCluster } from './rke.ts';
 
 const [h1, h2, h3] = rkeCluster.nodes as readonly [CertifiedNode, CertifiedNode, CertifiedNode];
@@ -159,6 +160,34 @@ test('the admin’s kubeconfig keeps the address it has while a controlplane nod
   expect(config).toContain('server: "https://198.51.100.13:6443"');
   expect(config).toContain('user: "kube-admin-prod"');
   expect(certificatePEM).toBe(elementIn(rkeBundle, 'kube-admin').certificatePEM);
+});
+
+test('one of the user’s own CA may have more names and another order, but none too few', () => {
+  const ca = certificateIn(rkeBundle, 'kube-ca');
+  const [leaf] = leavesOf(rkeCluster);
+  if (leaf === undefined) throw new Error('there is no leaf');
+  const { certificatePEM } = elementIn(rkeBundle, leaf.name);
+  const { dns, ip } = leaf.names;
+  const issued = (names: AltNames, notBefore: Date): Bundle => ({
+    ...rkeBundle,
+    [leaf.name]: {
+      ...elementIn(rkeBundle, leaf.name),
+      certificatePEM: certificatePem({
+        ...leaf,
+        ...{ names, notBefore, notAfter: ca.notAfter, ca: false, serial: 7n },
+        publicKey: new X509Certificate(certificatePEM).publicKey,
+        issuer: { ...ca, privateKey: createPrivateKey(elementIn(rkeBundle, 'kube-ca').keyPEM) },
+      }),
+    },
+  });
+  const later = new Date(ca.notBefore.getTime() + 60_000);
+  const more = { dns: ['api.example.org', ...dns.toReversed()], ip: ip.toReversed() };
+  expect(said(rkeCluster, issued(more, later))).toEqual([]);
+  expect(said(rkeCluster, issued({ dns: dns.slice(1), ip }, later))).toEqual([
+    `issue again kube-apiserver: it lacks ${dns[0] ?? ''}`,
+  ]);
+  // What RKE and tsrke made begins with its CA.
+  expect(said(rkeCluster, issued(more, ca.notBefore))).toHaveLength(1);
 });
 
 describe('certificates that could not work', () => {

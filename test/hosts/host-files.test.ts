@@ -272,6 +272,43 @@ describe('folders are emptied', () => {
   );
 });
 
+describe('folders that were left go', () => {
+  test('from the inside out, where nothing is in them; a link and what is not there are passed over', async () => {
+    mkdir('/var/lib/rancher/rke');
+    mkdir('/var/lib/kubelet/pods');
+    host.docker.write('/opt/rke/etcd-snapshots/one.zip', 'snapshot');
+    mkdir('/data/cni');
+    mkdir('/etc');
+    symlinkSync(host.docker.path('/data/cni'), host.docker.path('/etc/cni'));
+    const paths = [
+      ...['/var/lib/rancher/rke', '/var/lib/rancher', '/var/lib/kubelet', '/etc/cni', '/opt/cni'],
+      ...['/opt/rke/etcd-snapshots', '/opt/rke'],
+    ];
+    await files.discard('h1', { image, paths }, signal);
+    expect(inFolder('/var/lib')).toEqual(['kubelet']);
+    expect(inFolder('/opt/rke')).toEqual(['etcd-snapshots']);
+    expect(inFolder('/data')).toEqual(['cni']);
+    expect(inFolder('/etc')).toEqual(['cni']);
+  });
+
+  test.each(['/etc', '/var/lib', '/usr'])('but %s never', async (path) => {
+    mkdir('/var/lib');
+    mkdir('/etc');
+    mkdir('/usr');
+    await files.discard('h1', { image, paths: [path, '/etc/cni'] }, signal);
+    expect(inFolder('/')).toContain('usr');
+    expect(inFolder('/var')).toEqual(['lib']);
+  });
+
+  test('what is mounted below one is unmounted on the host itself', async () => {
+    host.docker.write('/var/lib/kubelet/pods/x', 'x');
+    await files.unmount('h1', { image, paths: ['/var/lib/kubelet', '/var/run/calico'] }, signal);
+    const helpers = host.docker.definitions.map((each) => (each as { HostConfig: object }).HostConfig);
+    expect(helpers.at(-1)).toMatchObject({ Binds: ['/var/lib/kubelet:/host/0:rshared'], Privileged: true });
+    expect(inFolder('/var')).not.toContain('calico');
+  });
+});
+
 test('a security option that a host does not take is told in Docker’s words', async () => {
   const refuses = (securityOption: string) => files.refuses('h1', { image, securityOption }, signal);
   expect(await refuses('label=type:rke_container_t')).toBeUndefined();

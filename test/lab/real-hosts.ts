@@ -179,7 +179,10 @@ export function hostOf(name: string, vault: Vault): RealHost {
     async removeFile(path) {
       await rm(await inside(path), { force: true });
     },
-    list: async (folder) => readdir(await inside(folder)),
+    async list(folder) {
+      const path = await inside(folder);
+      return existsSync(path) ? await readdir(path) : [];
+    },
     async ownerAndMode(path) {
       const stat = statSync(await inside(path), { throwIfNoEntry: false });
       return stat && describeOwner(stat);

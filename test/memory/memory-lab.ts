@@ -43,6 +43,8 @@ export interface RunOptions {
   readonly ifDue?: boolean;
   readonly keepsOldKey?: boolean;
   readonly approve?: EncryptionOptions['approve'];
+  /** Certificates of the user's own CA; of `up` alone. */
+  readonly certDir?: string;
   /** Default true. False where the state file itself was swapped for another. */
   readonly invariants?: boolean;
 }
@@ -262,7 +264,10 @@ export class MemoryLab {
   async up(options: RunOptions = {}): Promise<Ran> {
     return await this.#run(options, ({ effects, link, report, signal }) =>
       up(
-        { configPath: this.enabled ? this.configs.on : this.configs.off, report, signal },
+        {
+          ...{ configPath: this.enabled ? this.configs.on : this.configs.off, report, signal },
+          certDir: options.certDir,
+        },
         { store: this.store.through(effects), link },
       ),
     );

@@ -16,7 +16,7 @@ export const onBothLabs: readonly string[] = [
 
 /** Those that stand between tsrke and the cluster, or that others already show on the real lab. */
 export const onMemoryLab: readonly string[] = [
-  ...['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts'],
+  ...['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts', 'custom-certificates'],
 ].map(pathOf);
 
 function pathOf(name: string): string {

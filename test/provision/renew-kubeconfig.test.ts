@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Bundle } from '../../src/certificates/bundle.ts';
 import type { Report } from '../../src/ports.ts';
-import { renewKubeconfig } from '../../src/provision/cert-rotate.ts';
+import { renewKubeconfig } from '../../src/provision/get-files.ts';
 import { elementIn, rkeBundle } from '../certificates/rke.ts';
 import { silent } from '../memory/silent.ts';
 
