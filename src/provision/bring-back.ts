@@ -73,6 +73,7 @@ export async function lookForLost({
   if (rke === undefined) return undefined;
   const isOurs = (rke.services.etcd.externalUrls ?? []).length === 0;
   const [servers, members] = [nodesWith(rke, 'controlplane'), isOurs ? nodesWith(rke, 'etcd') : []];
+  const away = new Set<RkeNode>();
   const lost = {
     servers: !(await hasSome(
       servers,
@@ -84,6 +85,9 @@ export async function lookForLost({
     )),
   };
   if (!lost.servers && !lost.etcd) return undefined;
+  // The usual way names each of them, and refuses.
+  const wanted = new Set(config.nodes.map(({ address }) => address));
+  if (servers.some((node) => away.has(node) && wanted.has(node.address))) return undefined;
 
   const { desiredState, currentState } = state.document;
   const bundle = bundleIn(desiredState?.certificatesBundle ?? currentState?.certificatesBundle ?? {});
@@ -114,6 +118,7 @@ export async function lookForLost({
         if (await has(nameOf(node))) left -= 1;
       } catch (error) {
         if (!(error instanceof TsrkeError) || error.code !== 'NODE_UNREACHABLE') throw error;
+        away.add(node);
       }
     }
     return left === 0;
