@@ -121,6 +121,11 @@ const known: Readonly<Record<string, () => void | Promise<void>>> = {
     const request = readFileSync(join(lab.dir, 'cluster_certs/kube-apiserver-csr.pem'), 'utf8');
     expect(request).toMatch(/^-----BEGIN CERTIFICATE REQUEST-----/);
   },
+  'tsrke config --empty --name new.yml': async () => {
+    const ran = await lab.tsrke(['config', '--empty', '--name', 'new.yml']);
+    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(readFileSync(join(lab.dir, 'new.yml'), 'utf8')).toContain('secrets_encryption_config');
+  },
   'tsrke config --system-images --version v1.29.9-rancher1-1': async () => {
     const ran = await lab.tsrke(['config', '--system-images', '--version', 'v1.29.9-rancher1-1']);
     expect(ran, ran.stderr).toMatchObject({ code: 0 });
