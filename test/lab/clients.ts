@@ -41,8 +41,8 @@ const undecryptable =
 const notReady =
   /not (yet )?ready|shutting down|leader changed|request timed out|storage is \(re\)initializing|connection refused|context (canceled|deadline exceeded)|too many requests|timeout|unavailable|http2: |EOF|connection reset/i;
 
-/** One read and one write stream per host, ten requests a second each. */
-const pause = 100;
+/** One read and one write stream per host, five requests a second each. */
+const pause = 200;
 
 export async function startClients(hosts: readonly LabHost[], kube: Kube): Promise<RunningClients> {
   const counts: Record<string, HostCounts> = {};

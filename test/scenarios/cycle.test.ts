@@ -6,7 +6,6 @@ import { closeLabs, openLab } from '../lab/open-lab.ts';
 afterAll(closeLabs);
 
 const enabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: true}}';
-const disabled = 'services:\n  kube-api: {secrets_encryption_config: {enabled: false}}';
 
 interface Ring {
   readonly tsrke: {
@@ -43,8 +42,8 @@ async function starts(lab: Lab): Promise<string[]> {
   return await Promise.all(lab.hosts.map(async (host) => (await host.inspect()).State.StartedAt));
 }
 
-it('three nodes with 1,000 secrets: enabled, rotated, disabled and enabled again under the eyes of their clients', async () => {
-  const lab = await openLab({ hosts: 3, encryption: 'off', secrets: 1000 });
+it('three nodes with 300 secrets: enabled, rotated, disabled and enabled again under the eyes of their clients', async () => {
+  const lab = await openLab({ hosts: 3, encryption: 'off', secrets: 300 });
   try {
     const off = readFileSync(lab.config, 'utf8');
     writeFileSync(lab.config, off.replace('services:', enabled));
@@ -74,7 +73,8 @@ it('three nodes with 1,000 secrets: enabled, rotated, disabled and enabled again
       expect(file).not.toContain(first?.name);
     }
 
-    writeFileSync(lab.config, off.replace('services:', disabled));
+    // Without the block, which says the same as `enabled: false`.
+    writeFileSync(lab.config, off);
     await undisturbed(lab, 'up');
     expect(await storedUnder(lab)).toEqual(['']);
     for (const each of lab.hosts) {
@@ -88,10 +88,6 @@ it('three nodes with 1,000 secrets: enabled, rotated, disabled and enabled again
     const third = ring(lab).find((key) => key.retired === undefined);
     expect(ring(lab)).toHaveLength(3);
     expect(await storedUnder(lab)).toEqual([`k8s:enc:aescbc:v1:${third?.name ?? ''}:`]);
-
-    writeFileSync(lab.config, off);
-    await undisturbed(lab, 'up');
-    expect(await storedUnder(lab)).toEqual(['']);
   } finally {
     await lab.close();
   }
