@@ -26,8 +26,8 @@ export default defineConfig({
             'test/readme.test.ts',
             'test/**/*.exhaustive.test.ts',
           ],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
         },
       },
       {

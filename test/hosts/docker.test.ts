@@ -328,7 +328,7 @@ describe('cut off after each of its effects', () => {
         },
       );
     }
-  }, 60_000);
+  });
 });
 
 describe('what RKE has left half done', () => {

@@ -96,4 +96,4 @@ test('on one node before its turn in each line: it is asked first, and its kube-
     await lab.done('up');
     expect(lab.lies()).toEqual({ 'kms2:vault:kek-1': 4 });
   }
-}, 120_000);
+});
