@@ -59,7 +59,7 @@ const leave: Omit<Scenario, 'lab'> = {
 const changes = (effect: Effect) => effect.changes;
 /** Those on the plugins' containers all, of the others a part. */
 const telling = ({ what, ...effect }: Effect) =>
-  effect.changes && (what.includes('tsrke-kms') || what.includes('/create') || effect.number % 5 === 0);
+  effect.changes && (what.includes('tsrke-kms') || what.includes('/create') || effect.number % 12 === 0);
 
 it.each([
   { title: 'enabled at once with a plugin, 1 node', nodes: 1, scenario: enable, effects: changes },
