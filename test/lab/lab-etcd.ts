@@ -168,10 +168,10 @@ export function followEtcd(endpoint: string, path: string, tls: () => Tls): Etcd
         if (type === 0) puts.push({ key: kv.key.toString(), prefix: prefixOf(kv.value) });
       }
     });
-    // Whatever ends it is told as an error first.
+    // Whatever ends it is told as an error, and always as a status.
     stream
       .on('error', () => undefined)
-      .on('close', () => {
+      .on('status', () => {
         client.close();
         if (!isOver) timer = setTimeout(follow, 50);
       });
