@@ -3,7 +3,7 @@ import { afterAll, expect, it } from 'vitest';
 import { countIn } from '../figures.ts';
 import { closeHosts, openRealLab } from './real-lab.ts';
 
-const kills = Number(process.env['TSRKE_KILLS'] ?? 10);
+const kills = Number(process.env['TSRKE_KILLS'] ?? 20);
 
 afterAll(closeHosts);
 
@@ -15,7 +15,7 @@ it(`is killed at ${kills} moments, and the same command finishes`, async () => {
     const said = new Set<string>();
     for (let count = 0; count < kills; count += 1) {
       const kill = new AbortController();
-      let left = 1 + Math.floor(Math.random() * 6);
+      let left = 1 + Math.floor(Math.random() * 3);
       let until: NodeJS.Timeout | undefined;
       const ran = await lab.tsrke(['up'], {
         kill: kill.signal,
