@@ -27,8 +27,9 @@ try {
         lines,
         byPhase(lines, seconds, (text) => (isPhase(text) ? text.replace(/[:(].*/, '').trim() : undefined)),
       );
-      const healthy = lines.findLast(({ text }) => /h\d: create kube-apiserver/.test(text));
-      if (healthy === undefined) throw new Error('no kube-apiserver was created');
+      // Encryption's own engine begins once every kube-apiserver is ready.
+      const healthy = lines.find(({ text }) => /^connect to \d+ controlplane/.test(text));
+      if (healthy === undefined) throw new Error('no kube-apiserver was asked');
       told('three bare hosts, until all kube-apiservers are healthy', healthy.at / 1000, rke.apiservers);
       told('three bare hosts, until all is there', seconds, rke.services);
       const again = await timed(lab, 'up');
