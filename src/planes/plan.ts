@@ -29,6 +29,12 @@ export interface Stage {
   readonly lanes: readonly (readonly Move[])[];
 }
 
+/** A stage with these moves only; undefined: it has none of them. */
+export function narrowed(stage: Stage, keeps: (move: Move) => boolean): Stage | undefined {
+  const lanes = stage.lanes.map((lane) => lane.filter(keeps)).filter((lane) => lane.length > 0);
+  return lanes.length === 0 ? undefined : { ...stage, lanes };
+}
+
 export interface PlanOptions {
   readonly planes: PlanesWish;
   readonly sight: ClusterSight;

@@ -13,7 +13,7 @@ import { allToTheirEnd, TsrkeError } from '../errors.ts';
 import { waitReady } from '../kube/ready.ts';
 import { isSameFile } from '../planes/files.ts';
 import { lookAtNodes } from '../planes/look.ts';
-import { stagesOf, type Move, type Stage } from '../planes/plan.ts';
+import { narrowed, stagesOf, type Move, type Stage } from '../planes/plan.ts';
 import { previewOf } from '../planes/preview.ts';
 import { nameOf, type ClusterSight, type NodeSight } from '../planes/sight.ts';
 import type { NodeName } from '../ports.ts';
@@ -133,7 +133,7 @@ export function previewOfLost(lost: Lost): PlannedStage[] {
   const { planes, sight } = lost;
   const stages = stagesOf({ planes: planes.wish, sight, recorded: undefined });
   return previewOf(
-    stages.flatMap((stage) => narrowed(stage, lost, () => true) ?? []),
+    stages.flatMap((stage) => lostOf(stage, lost, () => true) ?? []),
     [],
   );
 }
@@ -160,7 +160,7 @@ export async function bringBack(ask: LostAsk): Promise<BroughtBack | undefined> 
   const encryption = { ...planes.wish.encryption, keepsFile };
   const kept: Planes = { ...planes, wish: { ...planes.wish, encryption } };
   const run = { planes: kept, links, objects: noObjects, report, signal, hold: () => Promise.resolve() };
-  const { done } = await runStages(run, (stage) => narrowed(stage, lost, (node) => withData.has(node)));
+  const { done } = await runStages(run, (stage) => lostOf(stage, lost, (node) => withData.has(node)));
   // Those that are there have to notice that etcd is back.
   if (!lost.servers) await settled(lost, links, signal);
   const made = done.filter((move) => 'container' in move);
@@ -172,7 +172,7 @@ export async function bringBack(ask: LostAsk): Promise<BroughtBack | undefined> 
 }
 
 /** What of a stage is lost; whatever else differs from cluster.yml comes later. */
-function narrowed(stage: Stage, lost: Lost, hasData: (node: NodeName) => boolean): Stage | undefined {
+function lostOf(stage: Stage, lost: Lost, hasData: (node: NodeName) => boolean): Stage | undefined {
   const roles = [...(lost.servers ? ['controlplane'] : []), ...(lost.etcd ? ['etcd'] : [])];
   const concerned = new Set(
     lost.planes.rke.nodes.filter(({ role }) => role.some((each) => roles.includes(each))).map(nameOf),
@@ -185,8 +185,7 @@ function narrowed(stage: Stage, lost: Lost, hasData: (node: NodeName) => boolean
     if (stage.plane !== 'etcd' || move.container.name !== 'etcd') return false;
     return move.kind !== 'create' || (lost.etcd && hasData(move.node));
   };
-  const lanes = stage.lanes.map((lane) => lane.filter(isLost)).filter((lane) => lane.length > 0);
-  return lanes.length === 0 ? undefined : { ...stage, lanes };
+  return narrowed(stage, isLost);
 }
 
 /** A server that nobody reaches may well be at work. Throws NODE_UNREACHABLE. */

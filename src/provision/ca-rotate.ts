@@ -11,7 +11,7 @@ import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '.
 import type { RkeConfig } from '../config/rke-config.ts';
 import { TsrkeError } from '../errors.ts';
 import { lookAtNodes } from '../planes/look.ts';
-import { describeMove, stagesOf, type Move, type Stage } from '../planes/plan.ts';
+import { describeMove, narrowed, stagesOf, type Move, type Stage } from '../planes/plan.ts';
 import { withUnread, type Unread } from '../planes/work.ts';
 import type { CaRotation, ClusterState } from '../state/rkestate.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
@@ -148,7 +148,7 @@ async function bring(
   expectAsRecorded(stagesOf({ planes: planes.wish, sight, recorded: planes.recorded }));
   const run = { planes, links, objects: noObjects, report, signal };
   const hold = (each: AbortSignal) => world.hold(each);
-  const { done, sight: last } = await runStages({ ...run, hold }, onlyOurs);
+  const { done, sight: last } = await runStages({ ...run, hold }, (stage) => narrowed(stage, isOurs));
   expectAllReached(last.unreached, reachAgain);
   if (!isOpen && done.length === 0) return 0;
   const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
@@ -173,11 +173,6 @@ function withUnreadCas(planes: Planes): Planes {
 }
 
 const isOurs = ({ kind }: Move) => ['deliver', 'restart', 'start', 'finish'].includes(kind);
-
-function onlyOurs(stage: Stage): Stage | undefined {
-  const lanes = stage.lanes.map((lane) => lane.filter(isOurs)).filter((lane) => lane.length > 0);
-  return lanes.length === 0 ? undefined : { ...stage, lanes };
-}
 
 /** A service that was to be made anew would not be restarted, and would go on without the new CAs. Throws NOT_AS_WANTED. */
 function expectAsRecorded(stages: readonly Stage[]): void {

@@ -6,7 +6,7 @@ import { carryOut as issue } from '../certificates/issue.ts';
 import { rotationFor, type Rotation } from '../certificates/rotation.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import { TsrkeError } from '../errors.ts';
-import type { Move, Stage } from '../planes/plan.ts';
+import { narrowed, type Move } from '../planes/plan.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { accessOf, withCluster, type Cluster } from './cluster.ts';
 import { renewKubeconfig } from './get-files.ts';
@@ -85,7 +85,7 @@ async function rotate({ config, cluster, links, store, options }: Rotating): Pro
   const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
   const hold = (each: AbortSignal) => world.hold(each);
   const run = { planes, links, objects: noObjects, report, signal, hold };
-  const { done } = await runStages(run, onlyCertificates);
+  const { done } = await runStages(run, (stage) => narrowed(stage, isOurs));
   await renewKubeconfig(kubeconfigPathOf(config.path), bundle, report);
   const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
   const rotated = await withStartedAnew(renewed, planes, links, done, signal);
@@ -94,11 +94,7 @@ async function rotate({ config, cluster, links, store, options }: Rotating): Pro
 }
 
 /** Whatever else differs on the nodes was not asked for. */
-function onlyCertificates(stage: Stage): Stage | undefined {
-  const isOurs = ({ kind }: Move) => kind === 'deliver' || kind === 'restart';
-  const lanes = stage.lanes.map((lane) => lane.filter(isOurs)).filter((lane) => lane.length > 0);
-  return lanes.length === 0 ? undefined : { ...stage, lanes };
-}
+const isOurs = ({ kind }: Move): boolean => kind === 'deliver' || kind === 'restart';
 
 export function neverUp(where: string): TsrkeError {
   return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {
