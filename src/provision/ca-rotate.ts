@@ -18,10 +18,9 @@ import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { counted } from '../words.ts';
 import { neverUp } from './cert-rotate.ts';
 import { renewKubeconfig } from './get-files.ts';
-import { accessOf, withCluster, type Cluster } from './cluster.ts';
+import { withStoredCluster, type Cluster } from './cluster.ts';
 import { expectAllReached } from './first-up.ts';
-import { linkOverSsh, withLinks, type Links } from './links.ts';
-import { everyNode } from './members.ts';
+import { linkOverSsh, type Links } from './links.ts';
 import {
   fileInForce,
   mayHoldKeys,
@@ -62,15 +61,9 @@ export async function rotateCas(
   const config = loadConfig(options.configPath, options);
   return await locked(store, async () => {
     for (let restarts = 0; ;) {
-      const state = stateIn(store);
-      const nodes = everyNode(config, state);
       // Anew for each pass: it needs what the one before it has brought.
-      const access = accessOf(state, store.where);
-      const { hostKeys } = state.tsrke;
-      const step = await withLinks(link, { config, nodes, ...access, hostKeys, report }, async (links) =>
-        withCluster({ config, state, store, report, signal }, links, (cluster) =>
-          advance({ config, cluster, links, store, options }),
-        ),
+      const step = await withStoredCluster({ config, store, report, signal, link }, (cluster, links) =>
+        advance({ config, cluster, links, store, options }),
       );
       restarts += step.restarts;
       if (step.said !== undefined) return `${step.said}: ${counted(restarts, 'restart')}`;

@@ -8,10 +8,9 @@ import { kubeconfigPathOf, loadConfig, statePathOf, type ClusterConfig } from '.
 import { TsrkeError } from '../errors.ts';
 import { narrowed, type Move } from '../planes/plan.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
-import { accessOf, withCluster, type Cluster } from './cluster.ts';
+import { withStoredCluster, type Cluster } from './cluster.ts';
 import { renewKubeconfig } from './get-files.ts';
-import { linkOverSsh, withLinks, type Links } from './links.ts';
-import { everyNode } from './members.ts';
+import { linkOverSsh, type Links } from './links.ts';
 import {
   changedFiles,
   fileInForce,
@@ -43,17 +42,11 @@ export async function rotateCertificates(
   const { report, signal } = options;
   setMaxListeners(0, signal);
   const config = loadConfig(options.configPath, options);
-  return await locked(store, async () => {
-    const state = stateIn(store);
-    const nodes = everyNode(config, state);
-    const access = accessOf(state, store.where);
-    const { hostKeys } = state.tsrke;
-    return await withLinks(link, { config, nodes, ...access, hostKeys, report }, async (links) =>
-      withCluster({ config, state, store, report, signal }, links, (cluster) =>
-        rotate({ config, cluster, links, store, options }),
-      ),
-    );
-  });
+  return await locked(store, () =>
+    withStoredCluster({ config, store, report, signal, link }, (cluster, links) =>
+      rotate({ config, cluster, links, store, options }),
+    ),
+  );
 }
 
 interface Rotating {

@@ -11,10 +11,10 @@ import type { Etcd, NodeName, Report } from '../ports.ts';
 import type { ClusterState, JsonObject } from '../state/rkestate.ts';
 import { thisOwner } from '../state/lock.ts';
 import { StateKeeper } from '../state/keeper.ts';
-import type { StateStore } from '../state/store.ts';
-import { lent, linkOverSsh, type Link, type LinkOptions, type Links } from './links.ts';
+import { stateIn, type StateStore } from '../state/store.ts';
+import { lent, linkOverSsh, withLinks, type Link, type LinkOptions, type Links } from './links.ts';
 import { ClusterLock } from './lock.ts';
-import { candidates, members } from './members.ts';
+import { candidates, everyNode, members } from './members.ts';
 import { recordedBinds } from './record.ts';
 import { wantedReload } from './wanted.ts';
 
@@ -135,6 +135,23 @@ export async function withCluster<T>(
   } finally {
     await cluster.close();
   }
+}
+
+export interface StoredOptions extends Pick<ConnectOptions, 'config' | 'store' | 'report' | 'signal'> {
+  readonly link: Link;
+}
+
+/** The cluster of the state file, over links to all of its nodes. Throws as `stateIn` and `connectCluster`. */
+export async function withStoredCluster<T>(
+  { config, store, report, signal, link }: StoredOptions,
+  work: (cluster: Cluster, links: Links) => Promise<T>,
+): Promise<T> {
+  const state = stateIn(store);
+  const { hostKeys } = state.tsrke;
+  const to = { config, nodes: everyNode(config, state), ...accessOf(state, store.where), hostKeys, report };
+  return await withLinks(link, to, async (links) =>
+    withCluster({ config, state, store, report, signal }, links, (cluster) => work(cluster, links)),
+  );
 }
 
 /** The etcd of kube-apiserver's own arguments, and those of its overrides: a key may stand in any of them. */
