@@ -74,16 +74,11 @@ export async function lookForLost({
   const isOurs = (rke.services.etcd.externalUrls ?? []).length === 0;
   const [servers, members] = [nodesWith(rke, 'controlplane'), isOurs ? nodesWith(rke, 'etcd') : []];
   const away = new Set<RkeNode>();
-  const lost = {
-    servers: !(await hasSome(
-      servers,
-      1,
-      async (name) => (await links.runtime.apiserver(name, signal)) !== undefined,
-    )),
-    etcd: !(await hasSome(members, quorumOf(members), async (name) =>
-      (await links.services.list(name, signal)).has('etcd'),
-    )),
-  };
+  const [withServer, withEtcd] = await Promise.all([
+    countOf(servers, async (name) => (await links.runtime.apiserver(name, signal)) !== undefined),
+    countOf(members, async (name) => (await links.services.list(name, signal)).has('etcd')),
+  ]);
+  const lost = { servers: withServer === 0, etcd: withEtcd < quorumOf(members) };
   if (!lost.servers && !lost.etcd) return undefined;
   // The usual way names each of them, and refuses.
   const wanted = new Set(config.nodes.map(({ address }) => address));
@@ -105,23 +100,23 @@ export async function lookForLost({
   return { planes: asNew, sight, ...lost };
 
   /** One that cannot be reached tells nothing; whether that may be is decided later. */
-  async function hasSome(
+  async function countOf(
     nodes: readonly RkeNode[],
-    enough: number,
     has: (name: NodeName) => Promise<boolean>,
-  ): Promise<boolean> {
-    let left = enough;
-    for (const node of nodes) {
-      if (left === 0) break;
-      try {
-        await links.connect(nameOf(node), signal);
-        if (await has(nameOf(node))) left -= 1;
-      } catch (error) {
-        if (!(error instanceof TsrkeError) || error.code !== 'NODE_UNREACHABLE') throw error;
-        away.add(node);
-      }
-    }
-    return left === 0;
+  ): Promise<number> {
+    const found = await allToTheirEnd(
+      nodes.map(async (node) => {
+        try {
+          await links.connect(nameOf(node), signal);
+          return await has(nameOf(node));
+        } catch (error) {
+          if (!(error instanceof TsrkeError) || error.code !== 'NODE_UNREACHABLE') throw error;
+          away.add(node);
+          return false;
+        }
+      }),
+    );
+    return found.filter(Boolean).length;
   }
 }
 
