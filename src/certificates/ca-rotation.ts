@@ -68,7 +68,7 @@ async function issueAll(
   const signing = withCas(bundle, (ca) => {
     const made = next[ca.name];
     if (made === undefined) throw lost(ca.name);
-    // RKE and kube-controller-manager take the first one for the key's.
+    // RKE takes the first one for the key's.
     const [former = ''] = certificatesIn(ca.certificatePEM);
     return { ...ca, certificatePEM: joined(made.certificatePEM, former), keyPEM: made.keyPEM };
   });

@@ -1,5 +1,6 @@
 /** Who trusts whom: certificates of a CA, by their texts, as TLS on the hosts would have it. */
 import { X509Certificate } from 'node:crypto';
+import { certificatesIn } from '../certificates/certificate.ts';
 
 const known = new Map<string, Map<string, boolean>>();
 
@@ -10,8 +11,7 @@ export function isTrusted(certificate: string, ca: string): boolean {
   const before = ofCa.get(certificate);
   if (before !== undefined) return before;
   const own = parsed(certificate);
-  const issuers =
-    ca.match(/-----BEGIN [^]*?-----END [^-]*-----/g)?.flatMap((each) => parsed(each) ?? []) ?? [];
+  const issuers = certificatesIn(ca).flatMap((each) => parsed(each) ?? []);
   const trusted =
     own === undefined
       ? issuers.length === 0
