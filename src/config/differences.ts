@@ -2,7 +2,7 @@
 import { clusterSchema, isMap, schemaOf, stateKey } from './keys.ts';
 import type { Schema } from './keys.ts';
 import type { ClusterConfig } from './load.ts';
-import { rkeConfigOf } from './rke-config.ts';
+import { rkeConfigOf, secondPass } from './rke-config.ts';
 
 export interface Difference {
   /** `services.kube-api.extra_args.v`, `nodes[198.51.100.11].role`. */
@@ -37,8 +37,8 @@ interface Sides {
 export function differences(config: ClusterConfig, state: Readonly<Record<string, unknown>>): Difference[] {
   const sides: Sides = {
     said: config.raw,
-    wanted: filled(rkeConfigOf(config)),
-    usual: filled(rkeConfigOf({ ...config, raw: onThisCluster(config.raw, state) })),
+    wanted: secondPass(rkeConfigOf(config)),
+    usual: secondPass(rkeConfigOf({ ...config, raw: onThisCluster(config.raw, state) })),
     stored: state,
   };
   const nodes = compareNodes(sides);
@@ -58,13 +58,6 @@ const withoutNodes: Schema = {
     Object.entries(clusterSchema.properties ?? {}).filter(([key]) => key !== 'nodes'),
   ),
 };
-
-/** RKE's second pass, which leads to currentState, fills this in. */
-function filled(rke: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const strategy = mapOf(rke['upgradeStrategy']);
-  const drain = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
-  return { ...rke, upgradeStrategy: { nodeDrainInput: drain, ...strategy } };
-}
 
 /** Defaults depend on these keys: where they differ, that is the difference, not every default that follows. */
 const decisive: readonly (readonly [section: string, key: string])[] = [

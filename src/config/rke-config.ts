@@ -142,6 +142,16 @@ export function rkeConfigOf(config: Pick<ClusterConfig, 'raw' | 'nodes' | 'ignor
   return arrange(rke, clusterSchema, '') as RkeConfig;
 }
 
+/** As RKE's second pass leaves it in currentState (1.6.3). */
+export function secondPass<T extends Readonly<Record<string, unknown>>>(rke: T): T {
+  const strategy = isMap(rke['upgradeStrategy']) ? rke['upgradeStrategy'] : {};
+  const drain = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
+  return {
+    ...rke,
+    upgradeStrategy: { ...strategy, nodeDrainInput: strategy['nodeDrainInput'] ?? drain },
+  };
+}
+
 /** Null is the same as absent in RKE; keys that it does not know never reach its state. */
 function inStateKeys(value: unknown, schema: Schema | undefined): unknown {
   if (Array.isArray(value)) return value.map((item) => inStateKeys(item, schema?.items));

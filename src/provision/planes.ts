@@ -7,7 +7,7 @@ import { customBundle } from '../certificates/custom.ts';
 import { carryOut as issue, unsignable } from '../certificates/issue.ts';
 import { differences } from '../config/differences.ts';
 import type { ClusterConfig } from '../config/load.ts';
-import type { RkeConfig, RkeNode } from '../config/rke-config.ts';
+import { secondPass, type RkeConfig, type RkeNode } from '../config/rke-config.ts';
 import {
   identity,
   parseProviderFile,
@@ -175,7 +175,7 @@ export function withPlanes(
       return [
         half,
         {
-          rkeConfig: withEncryptionOf(rkeConfig, rke),
+          rkeConfig: withEncryptionOf(rkeConfig, half === 'currentState' ? secondPass(rke) : rke),
           certificatesBundle: bundleForState(bundle),
           ...rest,
         },

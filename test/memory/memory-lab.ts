@@ -26,6 +26,8 @@ export interface LabOptions extends Omit<ModelOptions, 'nodes' | 'clock' | 'conf
   readonly nodes: 1 | 3 | 5;
   /** Nothing on the hosts and no state: `up` makes the cluster, without pods. Secrets come later. */
   readonly bare?: boolean;
+  /** Path of a cluster.yml of the caller's own, for as many nodes. Default: one of the lab's. */
+  readonly config?: string;
   /** Encryption as RKE has enabled it, and cluster.yml says so. Default false. */
   readonly encrypted?: boolean;
   /** Default 5. */
@@ -187,16 +189,20 @@ export class MemoryLab {
   #state: ClusterState | undefined;
 
   constructor(options: LabOptions) {
-    const nodes = Array.from({ length: options.nodes }, (_, i) => ({
-      name: `cp-${i + 1}`,
-      address: `198.51.100.${11 + i}`,
-    }));
+    const own = options.config;
+    const nodes =
+      own === undefined
+        ? Array.from({ length: options.nodes }, (_, i) => ({
+            name: `cp-${i + 1}`,
+            address: `198.51.100.${11 + i}`,
+          }))
+        : rkeOf(own).nodes.map(({ hostnameOverride: name, address }) => ({ name, address }));
     const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
     const more = options.bare === true ? withoutPods : [];
     this.#more = more;
     this.configs = {
-      on: configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])], more),
-      off: configFor(nodes, simply(false), more),
+      on: own ?? configFor(nodes, [...simply(true), ...(options.reload === true ? [reloads] : [])], more),
+      off: own ?? configFor(nodes, simply(false), more),
     };
     this.#neverPlain = options.bare === true && options.encrypted === true;
     this.enabled = options.encrypted ?? false;
