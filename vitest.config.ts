@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { realLabUnavailable } from './test/availability.ts';
-import { asRealOnes, onBothLabs, onMemoryLab } from './test/scenarios/labs.ts';
+import { memory, onMemoryLab } from './test/scenarios/labs.ts';
 
 /**
  * `unit` needs nothing but Node; `memory` runs scenarios on the memory lab with tsrke as built; `exhaustive` breaks the
@@ -33,7 +33,7 @@ export default defineConfig({
       {
         test: {
           name: 'memory',
-          include: [...asRealOnes, ...onBothLabs, ...onMemoryLab],
+          include: [...memory],
           env: { TSRKE_LAB: 'memory' },
           testTimeout: 300_000,
           hookTimeout: 300_000,

@@ -1,7 +1,7 @@
 /**
  * Every test there is (`npm run test:all`). What keeps one processor busy for long runs beside what mostly waits for real
- * hosts; the quick part before them, with all processors. Scenarios that show the same on both labs need the memory lab
- * only where there are no real hosts. The sum of it all is in the last line.
+ * hosts; the quick part before them, with all processors. Of the long ones a run takes its part (part.ts), and scenarios
+ * that show the same on both labs need one of them (scenarios/labs.ts). The sum of it all is in the last line.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { realLabUnavailable } from './availability.ts';
 import { closingLines, nothing, type Totals } from './reporter.ts';
-import { onBothLabs, onMemoryLab } from './scenarios/labs.ts';
+import { besideReal, realNow } from './scenarios/labs.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tsrke-test-'));
 const file = join(folder, 'totals');
@@ -50,8 +50,8 @@ const codes = [await vitest(projects('unit', 'oracle'))];
 if (realLabUnavailable() === undefined) {
   const beside = async (name: string, ...files: readonly string[]) =>
     vitest([...projects(name), ...files, '--maxWorkers=1'], true);
-  const real = vitest(projects('real'));
-  codes.push(await beside('exhaustive'), await beside('memory', ...onBothLabs, ...onMemoryLab), await real);
+  const real = vitest([...projects('real'), ...realNow]);
+  codes.push(await beside('exhaustive'), await beside('memory', ...besideReal), await real);
 } else codes.push(await vitest(projects('exhaustive')), await vitest(projects('memory')));
 
 const totals = { ...nothing };

@@ -3,6 +3,7 @@ import { appendFileSync } from 'node:fs';
 import type { Reporter, TestModule } from 'vitest/node';
 import { realLabUnavailable } from './availability.ts';
 import { figuresMark, type Figures } from './figures.ts';
+import { describePart } from './part.ts';
 
 export interface Totals extends Record<keyof Figures, number> {
   passed: number;
@@ -27,6 +28,7 @@ export function closingLines(totals: Totals): string {
         (failed === 0
           ? '0 unreadable objects, 0 lost keys, 0 runs that did not converge, 0 disagreements'
           : 'see the failures above for what was not as it must be'),
+      describePart,
     );
   }
   lines.push(`${passed} passed, ${failed} failed`, '');

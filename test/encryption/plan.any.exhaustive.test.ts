@@ -16,6 +16,7 @@ import { Secret, type LocalProvider } from '../../src/encryption/key.ts';
 import { isWildcard, namesFor } from '../../src/encryption/pattern.ts';
 import { nextLine, strip, type MemberSeen } from '../../src/encryption/plan.ts';
 import { TsrkeError } from '../../src/errors.ts';
+import { shareOf } from '../part.ts';
 
 const names = ['secrets', 'configmaps', 'deployments.apps', 'widgets.example.com'];
 const wildcards = ['*.', '*.apps', '*.*'];
@@ -233,7 +234,7 @@ test('no way between any two files makes anything unreadable, and every one ends
         }
       },
     ),
-    { numRuns: 500 },
+    { numRuns: shareOf(500) },
   );
   // The rare ways that no provider file can take must not become an excuse.
   expect(refused / all).toBeLessThan(0.25);

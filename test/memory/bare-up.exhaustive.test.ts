@@ -1,5 +1,6 @@
 /** A first `tsrke up` that is killed after each of the effects that change something. */
 import { expect, it } from 'vitest';
+import { inPart } from '../part.ts';
 import { MemoryLab } from './memory-lab.ts';
 
 const bare = () => new MemoryLab({ nodes: 1, bare: true, encrypted: true });
@@ -9,7 +10,7 @@ it('is finished by the next run, wherever it was killed', async () => {
   expect(error).toBeUndefined();
   const changes = effects.log.filter((effect) => effect.changes).map(({ number }) => number);
   expect(changes.length).toBeGreaterThan(50);
-  for (const number of changes) {
+  for (const number of changes.filter((_, index) => inPart(index))) {
     const lab = bare();
     await lab.up({
       faultOf: (effect) => (effect.number === number ? { kind: 'killed', when: 'after' } : undefined),

@@ -8,6 +8,7 @@ import type { Action } from '../../src/encryption/target.ts';
 import type { Effect, Fault } from '../../src/lab/faults.ts';
 import { MemoryLab, Violation, type LabOptions } from './memory-lab.ts';
 import { countIn } from '../figures.ts';
+import { inPart } from '../part.ts';
 
 export interface Scenario {
   readonly lab: LabOptions;
@@ -41,7 +42,7 @@ const most = 6;
 /** The one-shot container of hosts/files.ts; one that is left over is removed by the next run that needs it. */
 const mover = 'tsrke-file-mover';
 
-/** `effects`: which of them to break off; default all. */
+/** `effects`: which of them to break off, of each run its part; default all. */
 export async function breakEveryEffect(
   scenario: Scenario,
   effects: (effect: Effect) => boolean = () => true,
@@ -50,16 +51,13 @@ export async function breakEveryEffect(
   const whole = await openLab(scenario);
   const { log } = (await whole.tsrke(scenario.command)).effects;
   figures.effects = log.length;
-  for (const effect of log.filter(effects)) {
-    for (const fault of faultsFor(effect)) {
-      figures.faults += 1;
-      const problem = await breakOff(scenario, effect, fault, figures);
-      if (problem === undefined) continue;
-      figures.problems.push(
-        `${JSON.stringify(fault)} at effect ${effect.number} (${effect.what}): ${problem}`,
-      );
-      if (figures.problems.length >= 20) return figures;
-    }
+  const all = log.filter(effects).flatMap((effect) => faultsFor(effect).map((fault) => ({ effect, fault })));
+  for (const { effect, fault } of all.filter((_, index) => inPart(index))) {
+    figures.faults += 1;
+    const problem = await breakOff(scenario, effect, fault, figures);
+    if (problem === undefined) continue;
+    figures.problems.push(`${JSON.stringify(fault)} at effect ${effect.number} (${effect.what}): ${problem}`);
+    if (figures.problems.length >= 20) return figures;
   }
   return figures;
 }

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { runnerImport } from 'vite';
+import { inPart } from '../part.ts';
 import { mutants, type Edit } from './mutants.ts';
 
 Error.stackTraceLimit = 3;
@@ -44,17 +45,20 @@ it('nothing is found where nothing is planted', async () => {
   expect(await trial.playSomeHistories(someHistories)).toBeUndefined();
 });
 
-it.each(mutants.map((each) => [each.name, each] as const))('caught: %s', async (name, mutant) => {
-  const { edits, situations, wrong } = mutant;
-  for (const { file, text } of edits) {
-    const count = readFileSync(new URL(file, root), 'utf8').split(text).length - 1;
-    expect(count, `“${text}” must occur once in ${file}: bring test/memory/mutants.ts up to date`).toBe(1);
-  }
-  const trial = await trialWith(edits);
-  const caught = await trial.playSituations(situations);
-  const random = await trial.playSomeHistories(someHistories);
-  process.stdout.write(
-    `planted: ${name}\n  caught by ${caught?.by ?? 'no situation'}, ${random?.by ?? `not in ${someHistories} random histories`}\n  ${caught?.what ?? ''}\n`,
-  );
-  expect(caught?.what, 'the situations must fail, and for this reason').toMatch(wrong);
-});
+it.each(mutants.filter((_, index) => inPart(index)).map((each) => [each.name, each] as const))(
+  'caught: %s',
+  async (name, mutant) => {
+    const { edits, situations, wrong } = mutant;
+    for (const { file, text } of edits) {
+      const count = readFileSync(new URL(file, root), 'utf8').split(text).length - 1;
+      expect(count, `“${text}” must occur once in ${file}: bring test/memory/mutants.ts up to date`).toBe(1);
+    }
+    const trial = await trialWith(edits);
+    const caught = await trial.playSituations(situations);
+    const random = await trial.playSomeHistories(someHistories);
+    process.stdout.write(
+      `planted: ${name}\n  caught by ${caught?.by ?? 'no situation'}, ${random?.by ?? `not in ${someHistories} random histories`}\n  ${caught?.what ?? ''}\n`,
+    );
+    expect(caught?.what, 'the situations must fail, and for this reason').toMatch(wrong);
+  },
+);
