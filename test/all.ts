@@ -1,5 +1,5 @@
 /**
- * Every test there is (`npm run test:all`). What keeps one processor busy for long runs beside what mostly waits for real
+ * Every test there is (`npm run test:all`). What keeps processors busy for long runs beside what mostly waits for real
  * hosts; the quick part before them, with all processors. Of the long ones a run takes its part (part.ts), and scenarios
  * that show the same on both labs need one of them (scenarios/labs.ts). The sum of it all is in the last line.
  */
@@ -17,12 +17,18 @@ writeFileSync(file, '');
 const running = new Set<ReturnType<typeof spawn>>();
 let isOver = false;
 
-/** `quietly`: what it prints is shown in one piece once it is over. Resolves to its exit code. */
-function vitest(args: readonly string[], quietly = false): Promise<number> {
+/**
+ * `beside`: gives way to whatever else there is to do, and what it prints is shown in one piece once it is over. Resolves
+ * to its exit code.
+ */
+function vitest(args: readonly string[], beside = false): Promise<number> {
   return new Promise((resolve, reject) => {
     // Not through npx, which would end at a signal and leave vitest behind.
-    const child = spawn(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
-      stdio: ['ignore', quietly ? 'pipe' : 'inherit', quietly ? 'pipe' : 'inherit'],
+    const command = [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', ...args];
+    const [program = '', ...all] = beside ? ['nice', '-n', '5', ...command] : command;
+    const stdio = beside ? 'pipe' : 'inherit';
+    const child = spawn(program, all, {
+      stdio: ['ignore', stdio, stdio],
       env: { ...process.env, TSRKE_TOTALS: file },
     });
     running.add(child);
@@ -48,10 +54,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 const projects = (...names: readonly string[]) => names.flatMap((name) => ['--project', name]);
 const codes = [await vitest(projects('unit', 'oracle'))];
 if (realLabUnavailable() === undefined) {
-  const beside = async (name: string, ...files: readonly string[]) =>
-    vitest([...projects(name), ...files, '--maxWorkers=1'], true);
   const real = vitest([...projects('real'), ...realNow]);
-  codes.push(await beside('exhaustive'), await beside('memory', ...besideReal), await real);
+  codes.push(await vitest(projects('exhaustive'), true));
+  codes.push(await vitest([...projects('memory'), ...besideReal], true), await real);
 } else codes.push(await vitest(projects('exhaustive')), await vitest(projects('memory')));
 
 const totals = { ...nothing };
