@@ -38,6 +38,12 @@ export async function nextCaPass(
   }
 }
 
+/** For whoever looks while it is open. */
+export function describeCaRotation({ phase }: CaRotation): string {
+  const pass = { 'trust-both': 1, issue: 2, retire: 3 }[phase];
+  return `the CAs are being rotated (pass ${pass} of 3): go on with \`tsrke cert rotate --rotate-ca\``;
+}
+
 /** The CAs of a bundle. */
 export const casIn = (bundle: Bundle): BundleElement[] => caNames.flatMap((name) => bundle[name] ?? []);
 

@@ -1,5 +1,6 @@
 /** `tsrke plan`: what `tsrke up` would do to the whole cluster, and in a cluster that is not there yet. */
 import { setMaxListeners } from 'node:events';
+import { describeCaRotation } from '../certificates/ca-rotation.ts';
 import { loadConfig, statePathOf, type ClusterConfig } from '../config/load.ts';
 import type { PlanDocument, PlannedStage } from '../encryption/plan-document.ts';
 import { lookAtNodes } from '../planes/look.ts';
@@ -43,7 +44,12 @@ export async function planUp(
       const lost = await lookForLost({ config, state, where: store.where, links, options });
       if (lost !== undefined) return planWithout({ config, state, now }, previewOfLost(lost), lostNote);
       const connect: typeof connectCluster = (to) => connectCluster(to, () => lent(links));
-      const plan = await planChange({ ...options, action: 'up' }, { store, connect });
+      const change = await planChange({ ...options, action: 'up' }, { store, connect });
+      const { caRotation } = state.tsrke;
+      const plan =
+        caRotation === undefined
+          ? change
+          : { ...change, note: [change.note, describeCaRotation(caRotation)].filter(Boolean).join('; ') };
       const { planes, warnings } = await planesFor({ config, state, now, certDir: options.certDir });
       for (const text of warnings) report.note('warning', text);
       const sight = await report.task('look at the containers of all nodes', () =>

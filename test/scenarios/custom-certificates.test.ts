@@ -4,7 +4,7 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Lab } from '../lab/lab.ts';
-import { openMemoryLab } from '../lab/memory-lab.ts';
+import { closeLabs, openLab } from '../lab/open-lab.ts';
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 
@@ -13,7 +13,7 @@ let lab: Lab;
 let folder = '';
 
 beforeAll(async () => {
-  opened = lab = await openMemoryLab({
+  opened = lab = await openLab({
     ...{ bare: true, hosts: 3 },
     roles: [
       ['controlplane', 'etcd'],
@@ -23,7 +23,10 @@ beforeAll(async () => {
   });
   folder = join(dirname(lab.state), 'cluster_certs');
 });
-afterAll(() => opened?.close());
+afterAll(async () => {
+  await opened?.close();
+  await closeLabs();
+});
 
 const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
 

@@ -12,24 +12,33 @@ export const always: readonly string[] = [
  * as much or nearly (what is left is on the model, test/memory).
  */
 export const inTurns: readonly (readonly string[])[] = [
-  [...['whole-cluster', 'kms-names', 'paging'].map(scenario)],
+  [...['whole-cluster', 'kms-names', 'paging', 'out-of-the-way'].map(scenario)],
   [
     ...['members', 'status', 'verify', 'abort', 'secrecy', 'kms-plugin', 'bad-input', 'steps'].map(scenario),
     ...['pods'].map(lab),
   ],
   [
-    ...['interrupted', 'two-at-once', 'ssh', 'plan', 'recreation', 'reload', 'before-1.34'].map(scenario),
+    ...[
+      'interrupted',
+      'two-at-once',
+      'ssh',
+      'plan',
+      'recreation',
+      'reload',
+      'before-1.34',
+      'custom-certificates',
+    ].map(scenario),
     ...['first-up'].map(lab),
   ],
   [
-    ...['kms', 'kms-v1', 'kms-down', 'pairs', 'without-etcd', 'etcd-overrides'].map(scenario),
+    ...['kms', 'kms-v1', 'kms-down', 'pairs', 'without-etcd', 'etcd-overrides', 'rotate-ca'].map(scenario),
     ...['kubelets'].map(lab),
   ],
 ];
 
 /** Those that stand between tsrke and the cluster, or that others already show on the real lab. */
 export const onMemoryLab: readonly string[] = [
-  ...['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts', 'custom-certificates'],
+  ...['faults', 'at-a-glance', 'pipeline', 'lost-files', 'bare-hosts'],
 ].map(scenario);
 
 /** In more situations, or on more hosts, where they are not real. */

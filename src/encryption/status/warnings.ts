@@ -1,4 +1,5 @@
-/** What is as it should be, and will not stay so for ever: keys that are due by age, or near their limit of writes. Pure. */
+/** What is as it should be, and will not stay so for ever: keys that are due, CAs that are being rotated. Pure. */
+import { describeCaRotation } from '../../certificates/ca-rotation.ts';
 import { inWords } from '../../config/duration.ts';
 import { processStart, writesUnder } from '../../kube/metrics.ts';
 import type { TsrkeBlock } from '../../state/rkestate.ts';
@@ -8,18 +9,19 @@ import type { Sight } from './sight.ts';
 
 /** `kind` is for scripts and stays. */
 export interface Warning {
-  readonly kind: 'key-due' | 'writes-near-limit';
+  readonly kind: 'key-due' | 'writes-near-limit' | 'ca-rotation-open';
   readonly text: string;
 }
 
 /** Of the keys that the file writes with. `maxAge`: milliseconds; undefined or 0: no limit. */
 export function warningsOf(
   file: ProviderFile,
-  tsrke: Pick<TsrkeBlock, 'keyRing' | 'keks'>,
+  tsrke: Pick<TsrkeBlock, 'keyRing' | 'keks' | 'caRotation'>,
   { time, nodes, stored }: Pick<Sight, 'time' | 'nodes' | 'stored'>,
   maxAge: number | undefined,
 ): Warning[] {
-  return writeKeyAges(file, tsrke, time, maxAge).flatMap((key): Warning[] => {
+  const { caRotation } = tsrke;
+  const keys = writeKeyAges(file, tsrke, time, maxAge).flatMap((key): Warning[] => {
     const name = key.stored.slice(key.stored.indexOf(':') + 1);
     const servers = nodes.flatMap(({ metrics }) => {
       const start = processStart(metrics ?? '');
@@ -36,6 +38,8 @@ export function warningsOf(
       ...(writes === undefined ? [] : [{ kind: 'writes-near-limit' as const, text: writes }]),
     ];
   });
+  if (caRotation === undefined) return keys;
+  return [...keys, { kind: 'ca-rotation-open', text: describeCaRotation(caRotation) }];
 }
 
 /** Of a key that is due. */
