@@ -100,6 +100,8 @@ export interface LabHost {
   letStart(): Promise<void>;
   /** Kills every process at once and starts again; resolves when dockerd answers (see Lab.ready). */
   reboot(): Promise<void>;
+  /** Nobody reaches it any more, and nothing on it reaches others; until `reinstall` and `plug`. */
+  die(): Promise<void>;
   /** A new disk: no container, nothing of a cluster; images and the host's key are as before. */
   reinstall(): Promise<void>;
   unplug(): Promise<void>;

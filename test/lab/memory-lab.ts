@@ -230,9 +230,15 @@ async function hostOf(
       model.powerOn(name);
       await servers.plug(name);
     },
+    die() {
+      servers.unplug(name);
+      model.powerOff(name);
+      return Promise.resolve();
+    },
     reinstall() {
       const engine = model.engine(name);
       for (const container of [...engine.containers]) engine.remove(container, true, Date.now());
+      model.powerOn(name);
       for (const folder of ['/etc/kubernetes', '/var/lib', '/opt/rke']) host.empty(folder);
       return Promise.resolve();
     },

@@ -202,6 +202,7 @@ export function hostOf(name: string, vault: Vault): RealHost {
       await script('hosts.sh', 'reboot', name);
       for (const each of running) await each.start();
     },
+    die: () => script('hosts.sh', 'unplug', name),
     reinstall: () => wipe(name),
     unplug: () => script('hosts.sh', 'unplug', name),
     plug: () => script('hosts.sh', 'plug', name),

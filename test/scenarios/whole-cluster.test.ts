@@ -165,7 +165,7 @@ it.runIf(replaces)(
   'a dead node is replaced: taken out while nobody reaches it, and in again with a new disk',
   async () => {
     await undisturbed(async () => {
-      await h2.unplug();
+      await h2.die();
       const stuck = await lab.tsrke(['up']);
       expect(stuck.code, stuck.stdout).toBe(1);
       expect(stuck.stderr).toMatch(/^h2: /m);
