@@ -9,6 +9,7 @@ import { TsrkeError } from '../errors.ts';
 import { narrowed, type Move } from '../planes/plan.ts';
 import { fileStore, locked, stateIn, type StateStore } from '../state/store.ts';
 import { withStoredCluster, type Cluster } from './cluster.ts';
+import { expectAllReached } from './first-up.ts';
 import { renewKubeconfig } from './get-files.ts';
 import { linkOverSsh, type Links } from './links.ts';
 import {
@@ -78,16 +79,23 @@ async function rotate({ config, cluster, links, store, options }: Rotating): Pro
   const planes = planesOf({ config, rke, state, bundle, file: fileInForce(state), reloads: false });
   const hold = (each: AbortSignal) => world.hold(each);
   const run = { planes, links, objects: noObjects, report, signal, hold };
-  const { done } = await runStages(run, (stage) => narrowed(stage, isOurs));
+  const { done, sight } = await runStages(run, (stage) => narrowed(stage, isOurs));
   await renewKubeconfig(kubeconfigPathOf(config.path), bundle, report);
   const renewed = withPlanes(stateIn(store), ['currentState'], rke, bundle);
   const rotated = await withStartedAnew(renewed, planes, links, done, signal);
   await world.save(rotated, mayHoldKeys(rotated), signal);
+  expectAllReached(sight.unreached, bringLater);
   return sentenceOf(former, bundle, done);
 }
 
 /** Whatever else differs on the nodes was not asked for. */
 const isOurs = ({ kind }: Move): boolean => kind === 'deliver' || kind === 'restart';
+
+/** Of nodes that were not reached: what they have stays good until it expires, as its CA does. */
+const bringLater = {
+  outcome: 'all other nodes have the new certificates',
+  next: 'make it reachable and run `tsrke up`, which brings them there, or take it out of cluster.yml first',
+};
 
 export function neverUp(where: string): TsrkeError {
   return new TsrkeError('STATE_INVALID', `${where} says nothing of a cluster that was ever up`, {

@@ -17,6 +17,7 @@ import type { HttpAnswer, LabNode } from '../../src/lab/surface.ts';
 import type { Report } from '../../src/ports.ts';
 import { connectCluster } from '../../src/provision/cluster.ts';
 import type { Link } from '../../src/provision/links.ts';
+import { rotateCertificates } from '../../src/provision/cert-rotate.ts';
 import { rotateCas } from '../../src/provision/ca-rotate.ts';
 import { up } from '../../src/provision/up.ts';
 import { changeEncryption, type EncryptionOptions } from '../../src/provision/encryption.ts';
@@ -196,7 +197,9 @@ export class MemoryLab {
             name: `cp-${i + 1}`,
             address: `198.51.100.${11 + i}`,
           }))
-        : rkeOf(own).nodes.map(({ hostnameOverride: name, address }) => ({ name, address }));
+        : rkeOf(own).nodes.map(({ hostnameOverride: name, address, role: roles }) => ({
+            ...{ name, address, roles },
+          }));
     const text = options.encrypted === true ? renderProviderFile(managedFile(firstKey)) : undefined;
     const more = options.bare === true ? withoutPods : [];
     this.#more = more;
@@ -285,6 +288,19 @@ export class MemoryLab {
     return await this.#run(options, ({ effects, link, report, signal }) =>
       rotateCas(
         { configPath: this.enabled ? this.configs.on : this.configs.off, pauses, report, signal },
+        { store: this.store.through(effects), link },
+      ),
+    );
+  }
+
+  /** `tsrke cert rotate`. */
+  async rotateCertificates(options: RunOptions = {}): Promise<Ran> {
+    return await this.#run(options, ({ effects, link, report, signal }) =>
+      rotateCertificates(
+        {
+          ...{ configPath: this.enabled ? this.configs.on : this.configs.off, report, signal },
+          rotation: { services: [] },
+        },
         { store: this.store.through(effects), link },
       ),
     );
