@@ -419,7 +419,10 @@ export class FakeDocker {
       const { name, mode, uid } = entry.header;
       const file = join(real, name);
       writeFileSync(file, await buffer(entry), { mode });
-      if (uid !== 0) this.#owners.set(statSync(file).ino, uid);
+      const { ino } = statSync(file);
+      // The inode may have been another file's.
+      if (uid === 0) this.#owners.delete(ino);
+      else this.#owners.set(ino, uid);
     }
     return Buffer.alloc(0);
   }
