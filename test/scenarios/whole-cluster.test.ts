@@ -4,6 +4,7 @@ import { dump, load } from 'js-yaml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Lab, LabHost, Role } from '../lab/lab.ts';
 import { closeLabs, labName, openLab } from '../lab/open-lab.ts';
+import { takesAll } from '../part.ts';
 
 interface Yaml {
   nodes: { address: string; hostname_override: string; role: readonly Role[] }[];
@@ -159,8 +160,8 @@ it('certificates rotate, the CA stays, and the key rotates right after', async (
   expect(await done('up')).toMatch(/^nothing to do/);
 });
 
-// Real hosts take five minutes for it; TSRKE_ALL_STEPS has them take it.
-const replaces = labName === 'memory' || process.env['TSRKE_ALL_STEPS'] !== undefined;
+// Real hosts take five minutes for it.
+const replaces = labName === 'memory' || takesAll;
 it.runIf(replaces)(
   'a dead node is replaced: taken out while nobody reaches it, and in again with a new disk',
   async () => {
