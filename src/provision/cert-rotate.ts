@@ -91,7 +91,7 @@ async function rotate({ config, cluster, links, store, options }: Rotating): Pro
 /** Whatever else differs on the nodes was not asked for. */
 const isOurs = ({ kind }: Move): boolean => kind === 'deliver' || kind === 'restart';
 
-/** Of nodes that were not reached: what they have stays good until it expires, as its CA does. */
+/** Of nodes that were not reached: what they have serves until it expires, for the CA is the same. */
 const bringLater = {
   outcome: 'all other nodes have the new certificates',
   next: 'make it reachable and run `tsrke up`, which brings them there, or take it out of cluster.yml first',
