@@ -197,17 +197,18 @@ function authentication(rke: Struct): void {
   if (isMap(settings['webhook'])) fill(settings['webhook'], { cacheTimeout: '5s' });
 }
 
+/** How workers are drained where cluster.yml does not say. */
+export const drainDefaults = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
+
 function upgradeStrategy(rke: Struct): void {
   const missing = !isMap(rke['upgradeStrategy']);
   const strategy = part(rke, 'upgradeStrategy');
   fill(strategy, { maxUnavailableWorker: '10%', maxUnavailableControlplane: '1' });
   const drain = strategy['nodeDrainInput'];
   if (isMap(drain)) {
-    drain['ignoreDaemonSets'] ??= true;
-    drain['gracePeriod'] ??= -1;
-    drain['timeout'] ??= 120;
+    for (const [field, value] of Object.entries(drainDefaults)) drain[field] ??= value;
   } else if (!missing && strategy['drain'] !== true) {
-    strategy['nodeDrainInput'] = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
+    strategy['nodeDrainInput'] = { ...drainDefaults };
   }
 }
 

@@ -2,7 +2,7 @@
  * cluster.yml in the form that RKE keeps in the state file (`desiredState.rkeConfig`): JSON keys, all defaults filled
  * in, in the order and with the omissions of Go's encoder.
  */
-import { fillDefaults } from './defaults.ts';
+import { drainDefaults, fillDefaults } from './defaults.ts';
 import { clusterSchema, isMap, schemaOf, stateKey } from './keys.ts';
 import type { Schema } from './keys.ts';
 import type { ClusterConfig } from './load.ts';
@@ -145,10 +145,9 @@ export function rkeConfigOf(config: Pick<ClusterConfig, 'raw' | 'nodes' | 'ignor
 /** As RKE's second pass leaves it in currentState (1.6.3). */
 export function secondPass<T extends Readonly<Record<string, unknown>>>(rke: T): T {
   const strategy = isMap(rke['upgradeStrategy']) ? rke['upgradeStrategy'] : {};
-  const drain = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
   return {
     ...rke,
-    upgradeStrategy: { ...strategy, nodeDrainInput: strategy['nodeDrainInput'] ?? drain },
+    upgradeStrategy: { ...strategy, nodeDrainInput: strategy['nodeDrainInput'] ?? drainDefaults },
   };
 }
 

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Bundle } from '../certificates/bundle.ts';
 import { kubeconfigPathOf, loadConfig, statePathOf } from '../config/load.ts';
-import { rkeConfigOf, type RkeConfig } from '../config/rke-config.ts';
+import { rkeConfigOf, secondPass, type RkeConfig } from '../config/rke-config.ts';
 import type { Json, JsonObject, RkeHalf } from '../state/rkestate.ts';
 import { rolesOf, type LabNode } from './surface.ts';
 
@@ -67,17 +67,14 @@ export function writeClusterFiles(options: ClusterFilesOptions): ClusterFiles {
     wanted();
     return { config, state, stateText: '', rke };
   }
-  const half = (more: JsonObject): RkeHalf => ({
-    rkeConfig: { ...rkeConfig, ...more },
+  const half = (each: JsonObject): RkeHalf => ({
+    rkeConfig: each,
     certificatesBundle: jsonOf(options.bundle) as Record<string, JsonObject>,
     ...(options.encryption === undefined ? {} : { encryptionConfig: options.encryption }),
   });
-  // RKE's second pass fills in one thing more.
-  const nodeDrainInput = { ignoreDaemonSets: true, gracePeriod: -1, timeout: 120 };
-  const upgradeStrategy = { ...(rkeConfig['upgradeStrategy'] as JsonObject), nodeDrainInput };
   const document = {
-    desiredState: half({}),
-    currentState: half({ upgradeStrategy }),
+    desiredState: half(rkeConfig),
+    currentState: half(secondPass(rkeConfig)),
     ...(options.tsrke === undefined ? {} : { tsrke: options.tsrke }),
   };
   const stateText = JSON.stringify(document, null, 2);
